@@ -1,0 +1,158 @@
+//! What is known of one exchange while it lives: the one record that routing, filters, balancers and the
+//! access log read.
+//!
+//! # Why a box that is lent?
+//!
+//! A plugin's store owns what its host functions read. For the length of a call the box moves into the store
+//! and then back: one pointer each way, no copy, no reference count and no borrowed pointer in a store.
+
+use std::net::IpAddr;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::http::head::{RequestHead, ResponseHead};
+use crate::upstream::endpoint::EndpointId;
+
+/// Notes a plugin may leave on one exchange.
+pub const MAX_NOTES: usize = 16;
+/// Bytes of all notes of one exchange, names counted.
+pub const MAX_NOTE_BYTES: usize = 16 * 1024;
+
+/// The facts of one exchange.
+#[derive(Debug)]
+pub struct Facts {
+    /// The request's head, as filters have changed it so far.
+    pub request: RequestHead,
+    /// The response's head, once there is one.
+    pub response: ResponseHead,
+    /// The client's address; `None` on a unix socket.
+    pub client: Option<IpAddr>,
+    /// Whether the client came over TLS.
+    pub secure: bool,
+    /// The name of the route that matched; empty before.
+    pub route: Arc<str>,
+    /// The name of the upstream the request goes to; empty when to none.
+    pub upstream: Arc<str>,
+    /// The address of the endpoint of the latest attempt; empty before.
+    pub endpoint: Arc<str>,
+    /// The balancing key's bytes, when a balancer asked for one that is present.
+    pub key: Option<Vec<u8>>,
+    /// Where the request has been sent to, in order.
+    pub tried: Vec<EndpointId>,
+    /// When the request's head was complete.
+    pub started: Instant,
+    id: Option<[u8; 32]>,
+    notes: Vec<(String, Vec<u8>)>,
+}
+
+impl Facts {
+    pub fn new(client: Option<IpAddr>, secure: bool) -> Self {
+        let nothing: Arc<str> = Arc::from("");
+        Self {
+            request: RequestHead::default(),
+            response: ResponseHead::default(),
+            client,
+            secure,
+            route: nothing.clone(),
+            upstream: nothing.clone(),
+            endpoint: nothing,
+            key: None,
+            tried: Vec::new(),
+            started: Instant::now(),
+            id: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// The scheme the client used.
+    pub fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+
+    /// The exchange's identifier: 128 random bits in hexadecimal, made at the first call.
+    pub fn id(&mut self) -> &str {
+        let digits = self.id.get_or_insert_with(|| {
+            let bits = fastrand::u128(..);
+            std::array::from_fn(|i| b"0123456789abcdef"[(bits >> (124 - 4 * i)) as usize & 15])
+        });
+        std::str::from_utf8(digits).expect("hexadecimal digits")
+    }
+
+    pub fn note(&self, name: &str) -> Option<&[u8]> {
+        self.notes.iter().find(|(n, _)| n == name).map(|(_, value)| &value[..])
+    }
+
+    /// Leaves a note, or drops it when [`MAX_NOTES`] or [`MAX_NOTE_BYTES`] would be passed.
+    pub fn set_note(&mut self, name: &str, value: &[u8]) {
+        self.notes.retain(|(n, _)| n != name);
+        let bytes: usize = self.notes.iter().map(|(n, v)| n.len() + v.len()).sum();
+        if self.notes.len() < MAX_NOTES && bytes + name.len() + value.len() <= MAX_NOTE_BYTES {
+            self.notes.push((name.to_owned(), value.to_vec()));
+        }
+    }
+}
+
+/// The facts of an exchange, lendable to a plugin call.
+#[derive(Debug)]
+pub struct Exchange(Option<Box<Facts>>);
+
+impl Exchange {
+    pub fn new(facts: Facts) -> Self {
+        Self(Some(Box::new(facts)))
+    }
+
+    /// Takes the facts out for the length of a call. They must be given back before anyone reads them.
+    pub fn lend(&mut self) -> Box<Facts> {
+        self.0.take().expect("the facts are lent to one call at a time")
+    }
+
+    pub fn give_back(&mut self, facts: Box<Facts>) {
+        self.0 = Some(facts);
+    }
+}
+
+impl Deref for Exchange {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        self.0.as_deref().expect("the facts are lent only within a call")
+    }
+}
+
+impl DerefMut for Exchange {
+    fn deref_mut(&mut self) -> &mut Facts {
+        self.0.as_deref_mut().expect("the facts are lent only within a call")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identifier_is_32_hexadecimal_digits_and_stays_the_same() {
+        let mut facts = Facts::new(None, false);
+
+        let id = facts.id().to_owned();
+
+        assert_eq!(id.len(), 32);
+        assert!(id.bytes().all(|b| b.is_ascii_hexdigit()));
+        assert_eq!(facts.id(), id);
+    }
+
+    #[test]
+    fn notes_past_the_quota_are_dropped() {
+        let mut facts = Facts::new(None, false);
+
+        for i in 0..MAX_NOTES + 1 {
+            facts.set_note(&format!("n{i}"), b"x");
+        }
+        facts.set_note("n0", &[0; MAX_NOTE_BYTES]);
+
+        assert_eq!(facts.note("n15"), Some(&b"x"[..]));
+        assert_eq!(facts.note("n16"), None);
+        assert_eq!(facts.note("n0"), None);
+    }
+}

@@ -1,0 +1,355 @@
+//! The heads of messages, the same for every version of HTTP.
+//!
+//! A head is one buffer of bytes and spans into it. Parsing copies a head in once; whoever changes a field
+//! appends its new bytes to the same buffer; whoever sends it walks the spans. A head that is used again for the
+//! next message keeps its memory.
+
+use std::fmt;
+
+/// A version of HTTP a message was received with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    Http10,
+    #[default]
+    Http11,
+    Http2,
+}
+
+/// A part of a head's buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    fn of(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.start as usize..self.end as usize]
+    }
+}
+
+/// A field that the proxy itself reads, drops or writes, recognised once when it is added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    Connection,
+    ContentLength,
+    Date,
+    Expect,
+    Host,
+    KeepAlive,
+    ProxyAuthenticate,
+    ProxyAuthorization,
+    ProxyConnection,
+    RetryAfter,
+    Te,
+    Trailer,
+    TransferEncoding,
+    Upgrade,
+    XForwardedFor,
+    XForwardedHost,
+    XForwardedProto,
+    Other,
+}
+
+impl Known {
+    /// Recognises a name in any case.
+    pub fn of(name: &[u8]) -> Self {
+        let (known, spelled): (Self, &[u8]) = match (name.len(), name.first().map(u8::to_ascii_lowercase)) {
+            (2, _) => (Self::Te, b"te"),
+            (4, Some(b'h')) => (Self::Host, b"host"),
+            (4, Some(b'd')) => (Self::Date, b"date"),
+            (6, Some(b'e')) => (Self::Expect, b"expect"),
+            (7, Some(b't')) => (Self::Trailer, b"trailer"),
+            (7, Some(b'u')) => (Self::Upgrade, b"upgrade"),
+            (10, Some(b'c')) => (Self::Connection, b"connection"),
+            (10, Some(b'k')) => (Self::KeepAlive, b"keep-alive"),
+            (11, Some(b'r')) => (Self::RetryAfter, b"retry-after"),
+            (14, Some(b'c')) => (Self::ContentLength, b"content-length"),
+            (15, Some(b'x')) => (Self::XForwardedFor, b"x-forwarded-for"),
+            (16, Some(b'x')) => (Self::XForwardedHost, b"x-forwarded-host"),
+            (16, Some(b'p')) => (Self::ProxyConnection, b"proxy-connection"),
+            (17, Some(b't')) => (Self::TransferEncoding, b"transfer-encoding"),
+            (17, Some(b'x')) => (Self::XForwardedProto, b"x-forwarded-proto"),
+            (18, Some(b'p')) => (Self::ProxyAuthenticate, b"proxy-authenticate"),
+            (19, Some(b'p')) => (Self::ProxyAuthorization, b"proxy-authorization"),
+            _ => return Self::Other,
+        };
+        if name.eq_ignore_ascii_case(spelled) { known } else { Self::Other }
+    }
+
+    /// Whether the field concerns one connection only and is never forwarded (RFC 9110 section 7.6.1), or frames
+    /// the message, which each side does for itself.
+    pub fn is_hop_by_hop(self) -> bool {
+        matches!(
+            self,
+            Self::Connection
+                | Self::ContentLength
+                | Self::KeepAlive
+                | Self::ProxyAuthenticate
+                | Self::ProxyAuthorization
+                | Self::ProxyConnection
+                | Self::Te
+                | Self::TransferEncoding
+                | Self::Upgrade
+        )
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    name: Span,
+    value: Span,
+    known: Known,
+}
+
+/// One field, borrowed from its head.
+#[derive(Clone, Copy, Debug)]
+pub struct Field<'a> {
+    /// As it was written, in any case.
+    pub name: &'a [u8],
+    pub value: &'a [u8],
+    pub known: Known,
+}
+
+/// The fields of a head or a trailer section, in order.
+#[derive(Clone, Default)]
+pub struct Fields {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+impl Fields {
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+    }
+
+    /// Adds a field after all others.
+    pub fn append(&mut self, name: &[u8], value: &[u8]) {
+        let known = Known::of(name);
+        let (name, value) = (self.store(name), self.store(value));
+        self.entries.push(Entry { name, value, known });
+    }
+
+    /// Replaces every value of a field with one, in the place of the first.
+    pub fn set(&mut self, name: &[u8], value: &[u8]) {
+        let Some(first) = self.entries.iter().position(|e| e.name.of(&self.bytes).eq_ignore_ascii_case(name)) else {
+            return self.append(name, value);
+        };
+        self.entries[first].value = self.store(value);
+        let mut position = 0;
+        let bytes = &self.bytes;
+        self.entries.retain(|e| {
+            position += 1;
+            position <= first + 1 || !e.name.of(bytes).eq_ignore_ascii_case(name)
+        });
+    }
+
+    pub fn remove(&mut self, name: &[u8]) {
+        self.retain(|field| !field.name.eq_ignore_ascii_case(name));
+    }
+
+    pub fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
+        let bytes = &self.bytes;
+        self.entries.retain(|e| keep(Field { name: e.name.of(bytes), value: e.value.of(bytes), known: e.known }));
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Field<'_>> + Clone {
+        self.entries.iter().map(|e| Field {
+            name: e.name.of(&self.bytes),
+            value: e.value.of(&self.bytes),
+            known: e.known,
+        })
+    }
+
+    /// The first value of a field, named in any case.
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.get_all(name).next()
+    }
+
+    pub fn get_all<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.iter().filter(move |f| f.name.eq_ignore_ascii_case(name)).map(|f| f.value)
+    }
+
+    /// The first value of a known field.
+    pub fn known(&self, known: Known) -> Option<&[u8]> {
+        self.all_known(known).next()
+    }
+
+    pub fn all_known(&self, known: Known) -> impl Iterator<Item = &[u8]> {
+        self.entries.iter().filter(move |e| e.known == known).map(|e| e.value.of(&self.bytes))
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether any value of a known field lists `token`, in any case (RFC 9110 section 5.6.1).
+    pub fn lists(&self, known: Known, token: &[u8]) -> bool {
+        self.all_known(known).any(|value| tokens(value).any(|t| t.eq_ignore_ascii_case(token)))
+    }
+
+    fn store(&mut self, bytes: &[u8]) -> Span {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(bytes);
+        Span { start, end: self.bytes.len() as u32 }
+    }
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map()
+            .entries(
+                self.iter()
+                    .map(|field| (field.name.escape_ascii().to_string(), field.value.escape_ascii().to_string())),
+            )
+            .finish()
+    }
+}
+
+/// The elements of a comma-separated list, without the white space around them and without empty ones.
+pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|t| !t.is_empty())
+}
+
+/// The head of a request. The target is kept in parts: an origin-form path with its query (or `*`), and an
+/// authority, taken from an absolute target or from `host`.
+#[derive(Clone, Debug, Default)]
+pub struct RequestHead {
+    pub fields: Fields,
+    pub version: Version,
+    method: Span,
+    path_and_query: Span,
+    authority: Span,
+}
+
+impl RequestHead {
+    /// Forgets everything but the memory.
+    pub fn clear(&mut self) {
+        self.fields.clear();
+        self.version = Version::default();
+        (self.method, self.path_and_query, self.authority) = (Span::default(), Span::default(), Span::default());
+    }
+
+    pub fn method(&self) -> &str {
+        self.text(self.method)
+    }
+
+    /// The path with its query, or `*`.
+    pub fn path_and_query(&self) -> &str {
+        self.text(self.path_and_query)
+    }
+
+    pub fn path(&self) -> &str {
+        let target = self.path_and_query();
+        target.split_once('?').map_or(target, |(path, _)| path)
+    }
+
+    /// Without the question mark.
+    pub fn query(&self) -> Option<&str> {
+        self.path_and_query().split_once('?').map(|(_, query)| query)
+    }
+
+    /// The host with its port as the client wrote it; empty for an HTTP/1.0 request that names none.
+    pub fn authority(&self) -> &str {
+        self.text(self.authority)
+    }
+
+    /// The authority without its port, still in the client's case.
+    pub fn host(&self) -> &str {
+        let authority = self.authority();
+        match authority.rfind(':') {
+            Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
+            _ => authority,
+        }
+    }
+
+    pub fn set_method(&mut self, method: &str) {
+        self.method = self.fields.store(method.as_bytes());
+    }
+
+    pub fn set_path_and_query(&mut self, target: &str) {
+        self.path_and_query = self.fields.store(target.as_bytes());
+    }
+
+    /// Sets the authority; the `host` field is left alone.
+    pub fn set_authority(&mut self, authority: &str) {
+        self.authority = self.fields.store(authority.as_bytes());
+    }
+
+    fn text(&self, span: Span) -> &str {
+        // What is stored came in as `&str`.
+        std::str::from_utf8(span.of(&self.fields.bytes)).unwrap_or_default()
+    }
+}
+
+/// The head of a response.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseHead {
+    pub fields: Fields,
+    pub version: Version,
+    pub status: u16,
+    reason: Span,
+}
+
+impl ResponseHead {
+    /// Forgets everything but the memory.
+    pub fn clear(&mut self) {
+        self.fields.clear();
+        self.version = Version::default();
+        self.status = 0;
+        self.reason = Span::default();
+    }
+
+    /// The reason phrase as received, perhaps empty.
+    pub fn reason(&self) -> &[u8] {
+        self.reason.of(&self.fields.bytes)
+    }
+
+    pub fn set_reason(&mut self, reason: &[u8]) {
+        self.reason = self.fields.store(reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setting_a_field_replaces_every_value_in_the_place_of_the_first() {
+        let mut fields = Fields::default();
+        for (name, value) in [("a", "1"), ("B", "2"), ("c", "3"), ("b", "4")] {
+            fields.append(name.as_bytes(), value.as_bytes());
+        }
+
+        fields.set(b"b", b"new");
+
+        let left: Vec<_> = fields.iter().map(|f| (f.name, f.value)).collect();
+        assert_eq!(left, [(&b"a"[..], &b"1"[..]), (b"B", b"new"), (b"c", b"3")]);
+    }
+
+    #[test]
+    fn every_known_name_is_recognised_in_any_case_and_no_other() {
+        for name in ["Transfer-Encoding", "CONTENT-LENGTH", "te", "X-Forwarded-For", "Proxy-Authorization"] {
+            assert_ne!(Known::of(name.as_bytes()), Known::Other, "{name}");
+        }
+        for name in ["", "tf", "hosts", "content-lengthy", "x-forwarded-bar"] {
+            assert_eq!(Known::of(name.as_bytes()), Known::Other, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_the_authority_without_its_port() {
+        for (authority, host) in
+            [("a.b:80", "a.b"), ("a.b", "a.b"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("", "")]
+        {
+            let mut head = RequestHead::default();
+            head.set_authority(authority);
+            assert_eq!(head.host(), host, "for {authority}");
+        }
+    }
+}

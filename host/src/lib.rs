@@ -1,0 +1,12 @@
+//! staunch, a reverse proxy and load balancer whose decisions are WebAssembly plugins.
+//!
+//! A request flows down `listener` → `http` → `router` → `filters` → `upstream`. Beside them stand `config`
+//! (what the operator wrote), `telemetry` (logs and metrics), `plugins` (components behind the seams of
+//! `upstream` and `filters`) and `admin` (the operator's window). `proxy` knows everybody: it builds the parts
+//! from a configuration, runs a worker per core and drains them. Arrows point down, with one exception:
+//! [`http::head`], [`http::facts`] and [`http::h1`] are pure leaves that every module may use.
+
+pub mod config;
+pub mod filters;
+pub mod http;
+pub mod upstream;
