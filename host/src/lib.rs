@@ -9,5 +9,8 @@
 pub mod config;
 pub mod filters;
 pub mod http;
+mod listener;
+mod net;
 pub mod router;
+pub mod telemetry;
 pub mod upstream;
