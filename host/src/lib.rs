@@ -10,4 +10,5 @@ pub mod config;
 pub mod filters;
 pub mod http;
 pub mod router;
+pub mod telemetry;
 pub mod upstream;
