@@ -9,4 +9,5 @@
 pub mod config;
 pub mod filters;
 pub mod http;
+pub mod plugins;
 pub mod upstream;

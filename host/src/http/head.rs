@@ -164,7 +164,7 @@ impl Fields {
 
     /// The first value of a field, named in any case.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        self.get_all(name).next()
+        self.iter().find(|f| f.name.eq_ignore_ascii_case(name)).map(|f| f.value)
     }
 
     pub fn get_all<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
