@@ -11,6 +11,8 @@ pub mod filters;
 pub mod http;
 mod listener;
 mod net;
+pub mod plugins;
+pub mod proxy;
 pub mod router;
 pub mod telemetry;
 pub mod upstream;
