@@ -270,6 +270,14 @@ pub struct RequestHead {
     method: Span,
     path_and_query: Span,
     authority: Span,
+    received: Received,
+}
+
+/// Parts of a head as they came, before anybody changed them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Received {
+    method: Span,
+    path_and_query: Span,
 }
 
 impl RequestHead {
@@ -278,10 +286,26 @@ impl RequestHead {
         self.fields.clear();
         self.version = Version::default();
         (self.method, self.path_and_query, self.authority) = (Span::default(), Span::default(), Span::default());
+        self.received = Received::default();
     }
 
     pub fn method(&self) -> &str {
         self.text(self.method)
+    }
+
+    /// Remembers method and target as they are now, for the access log.
+    pub fn mark_received(&mut self) {
+        self.received = Received { method: self.method, path_and_query: self.path_and_query };
+    }
+
+    /// The method as it came.
+    pub fn received_method(&self) -> &str {
+        self.text(self.received.method)
+    }
+
+    /// The path with its query as it came.
+    pub fn received_path_and_query(&self) -> &str {
+        self.text(self.received.path_and_query)
     }
 
     /// The path with its query, or `*`.
