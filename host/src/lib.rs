@@ -10,6 +10,7 @@ pub mod admin;
 pub mod config;
 pub mod filters;
 pub mod http;
+pub mod plugins;
 pub mod router;
 pub mod telemetry;
 pub mod upstream;
