@@ -6,6 +6,7 @@
 //! from a configuration, runs a worker per core and drains them. Arrows point down, with one exception:
 //! [`http::head`], [`http::facts`] and [`http::h1`] are pure leaves that every module may use.
 
+pub mod admin;
 pub mod config;
 pub mod filters;
 pub mod http;

@@ -445,7 +445,8 @@ mod tests {
             (200, 600, false),
             (101, 200, false),
         ] {
-            let mut head = ResponseHead { status: before, ..ResponseHead::default() };
+            let mut head = ResponseHead::default();
+            head.status = before;
             assert_eq!(rewrite_response(&mut head, Some(after), &[]).is_ok(), ok, "{before} to {after}");
             assert_eq!(head.status, if ok { after } else { before });
         }

@@ -25,7 +25,7 @@ use crate::upstream::endpoint::{Endpoint, EndpointId, Loads};
 /// How outcomes are handed over when a plugin does not say.
 const DEFAULT_FEEDBACK: Feedback = Feedback { kind: FeedbackKind::EveryAttempt, batch: 64, max_age: 100_000_000 };
 
-/// Samples that are handed over at once, though no pick comes.
+/// Samples kept while nobody takes them: the use is left out, or a fresh instance is being built.
 const MOST_SAMPLES: usize = 4096;
 
 /// An endpoint with what may change of it.
@@ -91,7 +91,7 @@ impl ReadyBalancer {
         let needs = BalancerNeeds {
             key: instance.asked().key.clone(),
             feedback: feedback.map(|feedback| feedback.kind),
-            latency: core.plugin.imports_interface("loads"),
+            latency: core.plugin.reads_latency(),
         };
         let clock = core.plugin.host().clock;
         let inner = Inner {
@@ -133,7 +133,9 @@ impl Balancer for WasmBalancer {
             BadPick::Unknown => "does not exist",
             BadPick::NotReady => "may have no traffic",
         };
-        self.inner.borrow_mut().fault(&Fault::answer(format!("it picked endpoint {endpoint}, which {what}")));
+        let inner = &mut *self.inner.borrow_mut();
+        inner.fault(&Fault::answer(format!("it picked endpoint {endpoint}, which {what}")));
+        inner.slot.share.fall_back();
     }
 
     fn change(&self, changes: &[EndpointChange]) {
@@ -249,7 +251,7 @@ impl Inner {
             penalty: sample.penalty,
         });
         if self.samples.len() >= MOST_SAMPLES {
-            self.flush();
+            self.samples.clear();
         }
     }
 
@@ -261,7 +263,7 @@ impl Inner {
             })
     }
 
-    /// Hands the samples over. Without an instance they are lost: a fresh one starts from nothing anyway.
+    /// Hands the samples over.
     fn flush(&mut self) {
         if let Some(instance) = self.slot.live() {
             let handed = instance.call(Phase::Other, self.deadline, |guest, store| match &guest.feedback {

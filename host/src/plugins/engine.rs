@@ -76,6 +76,11 @@ impl Ticker {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_resting(&self) -> bool {
+        self.state.load(SeqCst) == RESTING
+    }
+
     /// Ends the thread. Deadlines of calls that still run no longer hold.
     pub(super) fn stop(&self) {
         self.state.store(STOPPED, SeqCst);

@@ -53,7 +53,9 @@ pub enum PluginError {
     )]
     Wasi { plugin: String, import: String },
 
-    #[error("plugin `{plugin}` uses staunch:plugin@{CONTRACT} with other types than the contract has: {message}")]
+    #[error(
+        "plugin `{plugin}` does not fit the contract staunch:plugin@{CONTRACT} as this proxy has it (built with a newer patch of it, or with changed WIT files?): {message}"
+    )]
     Shape { plugin: String, message: String },
 
     #[error("plugin `{plugin}` is no {wanted}: it is {offers}")]

@@ -171,9 +171,9 @@ impl Plugin {
         &self.0.compiled.pre
     }
 
-    /// Whether it imports an interface of the contract.
-    pub(super) fn imports_interface(&self, interface: &str) -> bool {
-        self.imports().iter().any(|name| inspect::contract_name(name).is_some_and(|(i, _)| i == interface))
+    /// Whether it imports a function that tells times to a response head.
+    pub(super) fn reads_latency(&self) -> bool {
+        self.0.compiled.inspected.reads_latency
     }
 }
 

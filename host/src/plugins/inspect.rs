@@ -1,6 +1,7 @@
 //! What a component asks for and offers, by the names of its imports and exports.
 
 use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
 
 use crate::plugins::Kind;
 use crate::plugins::error::{CONTRACT, PluginError};
@@ -57,6 +58,8 @@ pub(super) struct Inspected {
     pub(super) exports: Exports,
     /// Interfaces it imports, sorted.
     pub(super) imports: Vec<String>,
+    /// Whether it reads the times to a response head, which then have to be kept.
+    pub(super) reads_latency: bool,
     /// The newest version of the contract it names ("0.1.0").
     pub(super) contract: String,
 }
@@ -70,12 +73,19 @@ pub(super) fn component(plugin: &str, component: &Component) -> Result<Inspected
     for import in &imports {
         check_import(plugin, import)?;
     }
+    let reads_latency = of.imports(engine).any(|(name, import)| match import.ty {
+        ComponentItem::ComponentInstance(interface) => {
+            contract_name(name).is_some_and(|(name, _)| name == "loads")
+                && interface.exports(engine).any(|(function, _)| function.starts_with("latency"))
+        }
+        _ => false,
+    });
     let known = offered(plugin, exports.iter().map(String::as_str))?;
     let contract = imports.iter().chain(&exports).filter_map(|name| Some(contract_name(name)?.1)).max_by_key(|v| {
         // 0.1.10 is newer than 0.1.9.
         (v.len(), v.to_string())
     });
-    Ok(Inspected { exports: known, contract: contract.unwrap_or_default().to_owned(), imports })
+    Ok(Inspected { exports: known, contract: contract.unwrap_or_default().to_owned(), imports, reads_latency })
 }
 
 /// Refuses an import that is not granted.

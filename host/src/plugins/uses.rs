@@ -144,6 +144,10 @@ impl Use {
         &self.0.name
     }
 
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
     pub fn plugin(&self) -> &Plugin {
         &self.0.plugin
     }

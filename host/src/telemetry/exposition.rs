@@ -46,11 +46,6 @@ impl Exposition {
         self.text
     }
 
-    /// Writes what stands in another text, whose families must be others.
-    pub fn append(&mut self, text: &str) {
-        self.text.push_str(text);
-    }
-
     pub(super) fn distribution(&mut self, labels: Labels<'_>, distribution: &Distribution) {
         let mut cumulative = 0;
         for (count, limit) in distribution.counts.iter().zip(BUCKETS) {
