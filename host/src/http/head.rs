@@ -30,6 +30,11 @@ impl Span {
         Self { start: start as u32, end: (start + part.len()) as u32 }
     }
 
+    /// What stands before this part of `whole`.
+    pub(in crate::http) fn before(self, whole: &[u8]) -> &[u8] {
+        whole.get(..self.start as usize).unwrap_or_default()
+    }
+
     /// What stands behind this part of `whole`.
     pub(in crate::http) fn behind(self, whole: &[u8]) -> &[u8] {
         whole.get(self.end as usize..).unwrap_or_default()

@@ -159,7 +159,8 @@ impl BodyDecoder {
         }
     }
 
-    /// The trailers of a chunked body that is done, if any came that may be passed on (see [`may_trail`]).
+    /// The trailers of a chunked body that is done, if any came that may be passed on: none that frame,
+    /// route, authorise or describe the content, which only a head may do.
     pub fn take_trailers(&mut self) -> Option<Fields> {
         self.trailers.take()
     }

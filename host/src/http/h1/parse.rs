@@ -6,9 +6,9 @@
 
 use std::mem::MaybeUninit;
 
-use crate::http::h1::section::{self, Section};
+use crate::http::h1::section::BARE_LINE_FEED;
 use crate::http::h1::target::{self, PathAndQuery, is_authority};
-use crate::http::h1::{Limits, connection};
+use crate::http::h1::{Limits, connection, section};
 use crate::http::head::{Fields, Known, RequestHead, ResponseHead, Span, Version, tokens};
 
 /// Empty lines before a request that are skipped (RFC 9112 section 2.2 asks for one at least: old clients send
@@ -72,35 +72,25 @@ impl BadResponse {
 pub fn parse_request(buffer: &[u8], limits: &Limits, head: &mut RequestHead) -> Result<Option<usize>, BadRequest> {
     head.clear();
     let Some(skipped) = skip_empty_lines(buffer)? else { return Ok(None) };
-    let (input, room) = (&buffer[skipped..], room(limits).saturating_sub(skipped));
+    let room = room(limits).saturating_sub(skipped);
+    let input = &buffer[skipped..][..room.min(buffer.len() - skipped)];
 
-    match section::find(&input[..input.len().min(room)]) {
-        Err(section::BareLineFeed) => Err(BadRequest::malformed("a line that does not end in CRLF")),
-        Ok(Section::Partial { first_line }) => {
-            check_unfinished(input, first_line, limits)?;
-            match (input.len() < room, first_line) {
-                (true, _) => Ok(None),
-                (false, Some(_)) => Err(BadRequest::new(431, "the head is too long")),
-                (false, None) => Err(BadRequest::new(414, "the request line is too long")),
-            }
+    let Some(length) = section::length(input) else {
+        check_unfinished(input, room, limits)?;
+        return if input.len() < room { Ok(None) } else { Err(BadRequest::new(431, "the head is too long")) };
+    };
+    let whole = &input[..length];
+    with_space(limits.max_fields, whole, |space| {
+        let mut request = httparse::Request::new(&mut []);
+        match request.parse_with_uninit_headers(whole, space) {
+            Ok(httparse::Status::Complete(end)) if end == length => Some(read_request(&request, whole, limits, head)),
+            Ok(_) => Some(Err(BadRequest::malformed(BARE_LINE_FEED))),
+            Err(httparse::Error::TooManyHeaders) => None,
+            Err(error) => Some(Err(explain(error, section::first_line(whole).unwrap_or(whole), limits))),
         }
-        Ok(Section::Whole { length, first_line, fields }) => {
-            let whole = &input[..length];
-            if fields > limits.max_fields {
-                check_request_line(&whole[..first_line], limits)?;
-                return Err(BadRequest::new(431, "too many fields"));
-            }
-            with_space_for(fields, |space| {
-                let mut request = httparse::Request::new(&mut []);
-                match request.parse_with_uninit_headers(whole, space) {
-                    Ok(httparse::Status::Complete(end)) if end == length => read_request(&request, whole, limits, head),
-                    Ok(_) => Err(BadRequest::malformed("a head that ends twice")),
-                    Err(error) => Err(explain(error, &whole[..first_line], limits)),
-                }
-            })?;
-            Ok(Some(skipped + length))
-        }
-    }
+    })
+    .unwrap_or(Err(BadRequest::new(431, "too many fields")))?;
+    Ok(Some(skipped + length))
 }
 
 /// Reads a response's head. `Some(n)`: a whole one stands in the first `n` bytes of `buffer`, and `head` now holds it and
@@ -119,29 +109,27 @@ pub fn parse_response(buffer: &[u8], limits: &Limits, head: &mut ResponseHead) -
         return Err(BadResponse::new("not a status line of HTTP/1"));
     }
     let room = room(limits);
+    let input = &buffer[..room.min(buffer.len())];
 
-    match section::find(&buffer[..buffer.len().min(room)]) {
-        Err(section::BareLineFeed) => Err(BadResponse::new("a line that does not end in CRLF")),
-        Ok(Section::Partial { .. }) if buffer.len() < room => Ok(None),
-        Ok(Section::Partial { .. }) => Err(BadResponse::new("the head is too long")),
-        Ok(Section::Whole { fields, .. }) if fields > limits.max_fields => Err(BadResponse::new("too many fields")),
-        Ok(Section::Whole { length, first_line, fields }) => {
-            let whole = &buffer[..length];
-            with_space_for(fields, |space| {
-                let mut response = httparse::Response::new(&mut []);
-                let parsed =
-                    httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, whole, space);
-                match parsed {
-                    Ok(httparse::Status::Complete(end)) if end == length => {
-                        read_response(&response, whole, first_line, head)
-                    }
-                    Ok(_) => Err(BadResponse::new("a head that ends twice")),
-                    Err(error) => Err(BadResponse::new(describe(error))),
-                }
-            })?;
-            Ok(Some(length))
+    let Some(length) = section::length(input) else {
+        return match input.len() < room {
+            _ if section::has_bare_line_feed(input) => Err(BadResponse::new(BARE_LINE_FEED)),
+            true => Ok(None),
+            false => Err(BadResponse::new("the head is too long")),
+        };
+    };
+    let whole = &input[..length];
+    with_space(limits.max_fields, whole, |space| {
+        let mut response = httparse::Response::new(&mut []);
+        match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, whole, space) {
+            Ok(httparse::Status::Complete(end)) if end == length => Some(read_response(&response, whole, head)),
+            Ok(_) => Some(Err(BadResponse::new(BARE_LINE_FEED))),
+            Err(httparse::Error::TooManyHeaders) => None,
+            Err(error) => Some(Err(BadResponse::new(describe(error)))),
         }
-    }
+    })
+    .unwrap_or(Err(BadResponse::new("too many fields")))?;
+    Ok(Some(length))
 }
 
 /// Bytes a head may have.
@@ -151,17 +139,20 @@ fn room(limits: &Limits) -> usize {
     limits.max_head.min(MOST)
 }
 
-fn with_space_for<'b, T>(
-    fields: usize,
-    parse: impl for<'h> FnOnce(&'h mut [MaybeUninit<httparse::Header<'b>>]) -> T,
-) -> T {
-    if fields <= USUAL_FIELDS {
-        parse(&mut [const { MaybeUninit::uninit() }; USUAL_FIELDS])
-    } else {
-        let mut space = Vec::new();
-        space.resize_with(fields, MaybeUninit::uninit);
-        parse(&mut space)
+/// Parses `whole` with space for as many fields as it may have. `parse` answers `None` when it has more.
+fn with_space<'b, T>(
+    max_fields: usize,
+    whole: &'b [u8],
+    mut parse: impl for<'h> FnMut(&'h mut [MaybeUninit<httparse::Header<'b>>]) -> Option<T>,
+) -> Option<T> {
+    let parsed = parse(&mut [const { MaybeUninit::uninit() }; USUAL_FIELDS][..max_fields.min(USUAL_FIELDS)]);
+    if parsed.is_some() || max_fields <= USUAL_FIELDS {
+        return parsed;
     }
+    let mut space = Vec::new();
+    // The shortest field has four bytes.
+    space.resize_with(max_fields.min(whole.len() / 4), MaybeUninit::uninit);
+    parse(&mut space)
 }
 
 /// Bytes before a request line; `None` when nothing else is there yet.
@@ -171,7 +162,7 @@ fn skip_empty_lines(buffer: &[u8]) -> Result<Option<usize>, BadRequest> {
         match rest {
             [] | [b'\r'] => return Ok(None),
             [b'\r', b'\n', behind @ ..] => rest = behind,
-            [b'\r' | b'\n', ..] => return Err(BadRequest::malformed("a line that does not end in CRLF")),
+            [b'\r' | b'\n', ..] => return Err(BadRequest::malformed(BARE_LINE_FEED)),
             _ => return Ok(Some(buffer.len() - rest.len())),
         }
     }
@@ -180,18 +171,22 @@ fn skip_empty_lines(buffer: &[u8]) -> Result<Option<usize>, BadRequest> {
 
 /// Refuses early what cannot become a good head, so that who speaks another protocol or an older HTTP is told now and
 /// not when the time for a head is up.
-fn check_unfinished(input: &[u8], first_line: Option<usize>, limits: &Limits) -> Result<(), BadRequest> {
-    if let Some(length) = first_line {
-        return check_request_line(&input[..length], limits);
+fn check_unfinished(input: &[u8], room: usize, limits: &Limits) -> Result<(), BadRequest> {
+    if section::has_bare_line_feed(input) {
+        return Err(BadRequest::malformed(BARE_LINE_FEED));
+    }
+    if let Some(line) = section::first_line(input) {
+        return check_request_line(line, limits);
     }
     let method = input.iter().take(MAX_METHOD + 1).take_while(|&&b| is_token_byte(b)).count();
     if method > MAX_METHOD {
         return Err(BadRequest::new(501, "the method is too long"));
     }
-    if input.get(method).is_some_and(|&b| b != b' ') || (method == 0 && !input.is_empty()) {
+    if input.get(method).is_some_and(|&b| b != b' ') || method == 0 {
         return Err(BadRequest::malformed("a method that is not a token"));
     }
-    if input.len() > method.saturating_add(limits.max_target).saturating_add(REQUEST_LINE_REST) {
+    let longest = method.saturating_add(limits.max_target).saturating_add(REQUEST_LINE_REST);
+    if input.len() > longest || input.len() >= room {
         return Err(BadRequest::new(414, "the request line is too long"));
     }
     Ok(())
@@ -229,7 +224,7 @@ fn describe(error: httparse::Error) -> &'static str {
     match error {
         httparse::Error::HeaderName => "a malformed field name",
         httparse::Error::HeaderValue => "a malformed field value",
-        httparse::Error::NewLine => "a line that does not end in CRLF",
+        httparse::Error::NewLine => BARE_LINE_FEED,
         httparse::Error::Status => "a malformed status line",
         httparse::Error::Token => "a malformed request line",
         httparse::Error::TooManyHeaders => "too many fields",
@@ -317,7 +312,6 @@ fn check_expectation(fields: &Fields, version: Version) -> Result<(), BadRequest
 fn read_response(
     response: &httparse::Response<'_, '_>,
     whole: &[u8],
-    first_line: usize,
     head: &mut ResponseHead,
 ) -> Result<(), BadResponse> {
     let (Some(status), Some(version)) = (response.code, response.version) else {
@@ -333,7 +327,7 @@ fn read_response(
     connection::remove_nominated(&mut head.fields).map_err(BadResponse::new)?;
 
     // The parser hands out no reason phrase that is not ASCII, though it lets one pass.
-    let line = whole[..first_line].strip_suffix(b"\r\n").unwrap_or_default();
+    let line = section::first_line(whole).and_then(|line| line.strip_suffix(b"\r\n")).unwrap_or_default();
     head.place_reason(Span::locate(whole, line.get(b"HTTP/1.1 200 ".len()..).unwrap_or_default()));
     Ok(())
 }

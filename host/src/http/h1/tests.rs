@@ -294,6 +294,7 @@ fn a_head_beyond_its_limits_is_refused_even_while_unfinished() {
         (fields(LIMITS.max_fields + 1), Some(431)),
         (head(LIMITS.max_head), None),
         (head(LIMITS.max_head + 1), Some(431)),
+        (head(LIMITS.max_head + 1) + "a body\nof lines\n", Some(431)),
         (no_end("GET /", LIMITS.max_target), None),
         (no_end("GET /", LIMITS.max_target + 20), Some(414)),
         (no_end("GET / HTTP/1.1\r\nhost: ", LIMITS.max_head - 1), None),
