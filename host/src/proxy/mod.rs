@@ -60,8 +60,7 @@ impl Proxy {
     pub fn start(config: Config) -> Result<Self, StartError> {
         let host = PluginHost::new().map_err(|error| fault(&config, format!("the plugin host did not start: {error}")))?;
         let workers = workers(&config);
-        let mut parts = Parts::build(config, &host, workers)?;
-        let blueprints = std::mem::take(&mut parts.blueprints);
+        let (parts, blueprints) = Parts::build(config, &host, workers)?;
         let parts = Arc::new(parts);
         let config = &parts.config;
         let bound = Arc::new(bind(config, workers)?);

@@ -21,8 +21,6 @@ pub(crate) struct Parts {
     /// In the order of the configuration.
     pub(crate) upstreams: Vec<Arc<Shared>>,
     pub(crate) uses: Vec<Use>,
-    /// One for each worker.
-    pub(crate) blueprints: Vec<Blueprint>,
 }
 
 /// What one worker turns into its own copy of everything: plugin instances, configured and ready to be called.
@@ -36,11 +34,11 @@ pub(crate) struct Blueprint {
 }
 
 impl Parts {
-    /// Builds the parts of a configuration for `workers` threads.
+    /// Builds the parts of a configuration for `workers` threads, with a blueprint for each.
     ///
     /// # Errors
     /// Every fault of every plugin and every name that cannot be resolved.
-    pub(crate) fn build(config: Config, host: &PluginHost, workers: usize) -> Result<Self, Faults> {
+    pub(crate) fn build(config: Config, host: &PluginHost, workers: usize) -> Result<(Self, Vec<Blueprint>), Faults> {
         let mut builder = Builder { config: &config, host, workers, plugins: HashMap::new(), uses: Vec::new(), faults: Vec::new() };
         let upstreams: Vec<_> = config.upstreams.iter().map(|upstream| Arc::new(builder.upstream(upstream))).collect();
         let mut blueprints: Vec<_> = (0..workers)
@@ -57,7 +55,7 @@ impl Parts {
             return Err(Faults { file: config.file.clone(), faults });
         }
         let router = Arc::new(Router::new(&config.routes));
-        Ok(Self { workers, router, upstreams, uses, blueprints, config })
+        Ok((Self { config, workers, router, upstreams, uses }, blueprints))
     }
 }
 
