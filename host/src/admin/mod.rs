@@ -27,7 +27,10 @@ use crate::telemetry::exposition::{self, Exposition};
 
 pub use listener::AdminListener;
 use listener::Bounded;
-pub use status::{EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginStatus, UpstreamStatus};
+pub use status::{
+    EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue, PluginStatus,
+    UpstreamStatus,
+};
 
 /// How long requests that are being answered may take once a stop was asked for.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);

@@ -84,14 +84,9 @@ fn write_plugin(page: &mut String, plugin: &PluginStatus) -> fmt::Result {
     write!(page, "<td>{}</td><td>{}</td>", Escaped(&plugin.used_in), Escaped(&plugin.source))?;
     write_number(page, plugin.calls)?;
     write_number(page, plugin.ns_per_call.map_or_else(|| "–".to_owned(), |ns| ns.to_string()))?;
-    let faults = plugin.faults;
-    write_number(page, faults.trap + faults.deadline + faults.memory + faults.answer)?;
+    write_number(page, plugin.faults.total())?;
     write_number(page, plugin.fallbacks)?;
-    writeln!(page, "</tr>")?;
-    match &plugin.last_fault {
-        Some(fault) => writeln!(page, "<tr><td></td><td colspan=\"6\" class=\"bad\">{}</td></tr>", Escaped(fault)),
-        None => Ok(()),
-    }
+    writeln!(page, "</tr>")
 }
 
 fn write_number(page: &mut String, number: impl Display) -> fmt::Result {

@@ -1,5 +1,6 @@
 //! What is told of upstreams and plugins: as JSON, and as samples of metrics.
 
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
@@ -49,6 +50,8 @@ pub enum EndpointState {
     Unavailable,
     /// Taken out by its active check.
     Unhealthy,
+    /// It has as many requests as it may.
+    Full,
     /// Finishes what it has.
     Draining,
 }
@@ -61,6 +64,7 @@ impl EndpointState {
             Self::Down => "down",
             Self::Unavailable => "unavailable",
             Self::Unhealthy => "unhealthy",
+            Self::Full => "full",
             Self::Draining => "draining",
         }
     }
@@ -80,14 +84,39 @@ pub struct PluginStatus {
     pub source: String,
     pub calls: u64,
     pub faults: PluginFaults,
-    /// What went wrong last, for a reader.
-    pub last_fault: Option<String>,
     /// Calls that the policy of the use answered in the plugin's place.
     pub fallbacks: u64,
-    /// Whether faults came so fast that the plugin is not asked for a while.
+    /// How often faults came so fast that the plugin was left out for a while.
+    pub trips: u64,
+    /// Whether it is left out now.
     pub tripped: bool,
-    /// The mean over recent calls; `null` when none was measured.
+    /// The mean over the calls that were measured; `null` when none was.
     pub ns_per_call: Option<u64>,
+    /// What the plugin itself counts.
+    pub metrics: Vec<PluginMetric>,
+}
+
+/// A metric of a plugin's own.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PluginMetric {
+    /// Letters, digits and underscores; unique in its use.
+    pub name: String,
+    #[serde(flatten)]
+    pub value: PluginMetricValue,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PluginMetricValue {
+    Counter(u64),
+    Gauge(f64),
+    Histogram {
+        /// In rising order.
+        bounds: Vec<f64>,
+        /// For each bound and beyond the last; not cumulative.
+        counts: Vec<u64>,
+        sum: f64,
+    },
 }
 
 /// What a plugin decides.
@@ -120,6 +149,19 @@ pub struct PluginFaults {
     pub memory: u64,
     /// It answered what it must not.
     pub answer: u64,
+    /// A fresh instance did not accept its settings.
+    pub refused: u64,
+}
+
+impl PluginFaults {
+    pub fn total(&self) -> u64 {
+        self.by_cause().iter().map(|(_, faults)| faults).sum()
+    }
+
+    fn by_cause(&self) -> [(&'static str, u64); 5] {
+        let Self { trap, deadline, memory, answer, refused } = *self;
+        [("trap", trap), ("deadline", deadline), ("memory", memory), ("answer", answer), ("refused", refused)]
+    }
 }
 
 /// Writes what is known of endpoints as metrics.
@@ -145,12 +187,15 @@ pub(super) fn write_upstreams(upstreams: &[UpstreamStatus], out: &mut Exposition
 /// Writes what is known of plugins as metrics.
 pub(super) fn write_plugins(plugins: &[PluginStatus], out: &mut Exposition) {
     type Value = fn(&PluginStatus) -> u64;
-    let families: [(_, _, _, Value); 3] = [
+    let families: [(_, _, _, Value); 4] = [
         ("staunch_plugins_calls_total", Kind::Counter, "Calls of plugins.", |plugin| plugin.calls),
         ("staunch_plugins_fallbacks_total", Kind::Counter, "Calls answered in a plugin's place.", |plugin| {
             plugin.fallbacks
         }),
-        ("staunch_plugins_tripped", Kind::Gauge, "1 for a use whose plugin is not asked for a while.", |plugin| {
+        ("staunch_plugins_trips_total", Kind::Counter, "Times a plugin was left out for a while.", |plugin| {
+            plugin.trips
+        }),
+        ("staunch_plugins_tripped", Kind::Gauge, "1 for a use whose plugin is left out now.", |plugin| {
             plugin.tripped.into()
         }),
     ];
@@ -162,10 +207,46 @@ pub(super) fn write_plugins(plugins: &[PluginStatus], out: &mut Exposition) {
     }
     out.family("staunch_plugins_faults_total", Kind::Counter, "Calls that failed, by cause.");
     for plugin in plugins {
-        let PluginFaults { trap, deadline, memory, answer } = plugin.faults;
-        for (cause, faults) in [("trap", trap), ("deadline", deadline), ("memory", memory), ("answer", answer)] {
+        for (cause, faults) in plugin.faults.by_cause() {
             let [plugin, used_in, kind] = labels(plugin);
             out.sample(&[plugin, used_in, kind, ("cause", cause)], faults);
+        }
+    }
+    write_own_metrics(plugins, out);
+}
+
+/// Writes what plugins count themselves, as `staunch_plugin_<plugin>_<name>`.
+fn write_own_metrics(plugins: &[PluginStatus], out: &mut Exposition) {
+    // A family is written once, with all uses of its plugin together.
+    let mut families = BTreeMap::<String, Vec<(&PluginStatus, &PluginMetricValue)>>::new();
+    for plugin in plugins {
+        for PluginMetric { name, value } in &plugin.metrics {
+            let owner = plugin.plugin.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
+            let suffix = if value.kind() == Kind::Counter && !name.ends_with("_total") { "_total" } else { "" };
+            families.entry(format!("staunch_plugin_{owner}_{name}{suffix}")).or_default().push((plugin, value));
+        }
+    }
+    for (name, samples) in families {
+        let kind = samples[0].1.kind();
+        out.family(&name, kind, "Of the plugin's own.");
+        // Two uses may name different things alike; a family has one kind only.
+        for (plugin, value) in samples.into_iter().filter(|(_, value)| value.kind() == kind) {
+            let [_, used_in, _] = labels(plugin);
+            match value {
+                PluginMetricValue::Counter(count) => out.sample(&[used_in], count),
+                PluginMetricValue::Gauge(value) => out.sample(&[used_in], value),
+                PluginMetricValue::Histogram { bounds, counts, sum } => out.histogram(&[used_in], bounds, counts, *sum),
+            }
+        }
+    }
+}
+
+impl PluginMetricValue {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Counter(_) => Kind::Counter,
+            Self::Gauge(_) => Kind::Gauge,
+            Self::Histogram { .. } => Kind::Histogram,
         }
     }
 }

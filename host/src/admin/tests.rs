@@ -48,10 +48,18 @@ impl Window for Double {
             source: "built-in".to_owned(),
             calls: 7,
             faults: PluginFaults { deadline: 1, ..PluginFaults::default() },
-            last_fault: Some("pick: 10 ms passed".to_owned()),
             fallbacks: 1,
+            trips: 0,
             tripped: false,
             ns_per_call: Some(120),
+            metrics: vec![
+                PluginMetric { name: "picks".to_owned(), value: PluginMetricValue::Counter(7) },
+                PluginMetric { name: "depth".to_owned(), value: PluginMetricValue::Gauge(0.5) },
+                PluginMetric {
+                    name: "size".to_owned(),
+                    value: PluginMetricValue::Histogram { bounds: vec![1.0, 2.5], counts: vec![1, 2, 3], sum: 20.5 },
+                },
+            ],
         }]
     }
 }
@@ -120,7 +128,8 @@ async fn upstreams_and_plugins_are_told_as_json() {
     assert_eq!(upstreams[0]["endpoints"][0]["since"], "1970-01-01T00:00:00Z");
     assert_eq!(plugins[0]["use"], "upstreams.api.balance");
     assert_eq!(plugins[0]["kind"], "balancer");
-    assert_eq!(plugins[0]["faults"], json!({ "trap": 0, "deadline": 1, "memory": 0, "answer": 0 }));
+    assert_eq!(plugins[0]["metrics"][0], json!({ "name": "picks", "counter": 7 }));
+    assert_eq!(plugins[0]["faults"], json!({ "trap": 0, "deadline": 1, "memory": 0, "answer": 0, "refused": 0 }));
 }
 
 #[tokio::test]
@@ -136,6 +145,11 @@ async fn metrics_hold_the_counters_and_what_the_states_tell() {
         "staunch_upstream_endpoint_active_requests{upstream=\"api\",endpoint=\"10.0.0.1:80\"} 3",
         "staunch_plugins_calls_total{plugin=\"round-robin\",use=\"upstreams.api.balance\",kind=\"balancer\"} 7",
         "staunch_plugins_faults_total{plugin=\"round-robin\",use=\"upstreams.api.balance\",kind=\"balancer\",cause=\"deadline\"} 1",
+        "staunch_plugin_round_robin_picks_total{use=\"upstreams.api.balance\"} 7",
+        "staunch_plugin_round_robin_depth{use=\"upstreams.api.balance\"} 0.5",
+        "staunch_plugin_round_robin_size_bucket{use=\"upstreams.api.balance\",le=\"2.5\"} 3",
+        "staunch_plugin_round_robin_size_bucket{use=\"upstreams.api.balance\",le=\"+Inf\"} 6",
+        "staunch_plugin_round_robin_size_sum{use=\"upstreams.api.balance\"} 20.5",
     ] {
         assert!(answer.lines().any(|l| l == line), "{line} in {answer}");
     }

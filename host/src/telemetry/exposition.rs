@@ -20,7 +20,7 @@ pub enum Kind {
 #[derive(Debug, Default)]
 pub struct Exposition {
     text: String,
-    family: &'static str,
+    family: String,
 }
 
 /// Names and values of labels; values may hold anything.
@@ -28,13 +28,13 @@ pub type Labels<'a> = &'a [(&'a str, &'a str)];
 
 impl Exposition {
     /// Begins a family; the samples that follow are its own. A family must be begun once only.
-    pub fn family(&mut self, name: &'static str, kind: Kind, help: &str) {
+    pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
             Kind::Histogram => "histogram",
         };
-        self.family = name;
+        name.clone_into(&mut self.family);
         self.write(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
     }
 
@@ -46,20 +46,26 @@ impl Exposition {
         self.text
     }
 
-    pub(super) fn distribution(&mut self, labels: Labels<'_>, distribution: &Distribution) {
+    /// Writes a histogram: for each bound, and beyond the last, how many values fell between it and the one before.
+    pub fn histogram(&mut self, labels: Labels<'_>, bounds: &[f64], counts: &[u64], sum: f64) {
         let mut cumulative = 0;
-        for (count, limit) in distribution.counts.iter().zip(BUCKETS) {
+        for (count, bound) in counts.iter().zip(bounds) {
             cumulative += count;
-            self.named_sample("_bucket", labels, Some(&seconds(limit).to_string()), cumulative);
+            self.named_sample("_bucket", labels, Some(&bound.to_string()), cumulative);
         }
-        let count: u64 = distribution.counts.iter().sum();
+        let count: u64 = counts.iter().sum();
         self.named_sample("_bucket", labels, Some("+Inf"), count);
-        self.named_sample("_sum", labels, None, seconds(distribution.nanoseconds));
+        self.named_sample("_sum", labels, None, sum);
         self.named_sample("_count", labels, None, count);
     }
 
+    pub(super) fn distribution(&mut self, labels: Labels<'_>, distribution: &Distribution) {
+        let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
+        self.histogram(labels, &BUCKETS.map(seconds), &distribution.counts, seconds(distribution.nanoseconds));
+    }
+
     fn named_sample(&mut self, suffix: &str, labels: Labels<'_>, limit: Option<&str>, value: impl Display) {
-        self.text.push_str(self.family);
+        self.text.push_str(&self.family);
         self.text.push_str(suffix);
         let limit = limit.map(|limit| ("le", limit));
         let mut opening = '{';
@@ -90,10 +96,6 @@ impl Exposition {
     fn write(&mut self, arguments: std::fmt::Arguments<'_>) {
         self.text.write_fmt(arguments).expect("a string takes all that is written");
     }
-}
-
-fn seconds(nanoseconds: u64) -> f64 {
-    nanoseconds as f64 / 1e9
 }
 
 #[cfg(test)]
