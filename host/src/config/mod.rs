@@ -107,7 +107,7 @@ impl Config {
 
         let mut faults = document.faults.clone();
         for noted in scope.noted.take() {
-            let is_doubtful = noted.is_absence && document.is_damaged() || document.is_damaged_at(noted.fault.place);
+            let is_doubtful = noted.is_absence && document.may_hide() || document.is_damaged_at(noted.fault.place);
             if !is_doubtful && !faults.contains(&noted.fault) {
                 faults.push(noted.fault);
             }
