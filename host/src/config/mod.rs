@@ -1,7 +1,7 @@
 //! What the operator wrote, with defaults and checks.
 //!
-//! A file is read in three steps: [`tree`] turns text into values with their places, each section's own file
-//! reads its part of them, and [`check`] looks at what only the whole can tell. No step stops at a fault: all
+//! A file is read in three steps: `tree` turns text into values with their places, each section's own file
+//! reads its part of them, and `check` looks at what only the whole can tell. No step stops at a fault: all
 //! faults of a file are reported at once.
 
 mod access_log;

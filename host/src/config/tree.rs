@@ -287,7 +287,7 @@ impl Builder<'_> {
                 Err(missing) => {
                     self.faults.extend(missing.into_iter().map(|name| {
                         Fault::new(place, format!("the environment variable `{name}` is not set"))
-                            .with_hint(format!("write `$${{{name}}}` for the text itself"))
+                            .with_hint(format!("set it, or write `$${{{name}}}` for the text itself"))
                     }));
                     Kind::Broken
                 }

@@ -201,7 +201,7 @@ token = "a b""#, &["8:11: `127.0.0.1:8080` is taken by the listener on `0.0.0.0:
 token = """#, &["7:1: missing key `address`", "8:9: the token is empty"]),
     (r#"[admin]
 address = "127.0.0.1:9900"
-token = "${UNSET_TOKEN}""#, &["9:9: the environment variable `UNSET_TOKEN` is not set; write `$${UNSET_TOKEN}` for the text itself"]),
+token = "${UNSET_TOKEN}""#, &["9:9: the environment variable `UNSET_TOKEN` is not set; set it, or write `$${UNSET_TOKEN}` for the text itself"]),
     (r#"[access_log]
 path = ""
 format = "jsn""#, &["8:8: the path is empty; write `-` for standard output", "9:10: unknown format `jsn`; did you mean `json`?"]),
@@ -369,7 +369,7 @@ path = "${NOWHERE}"
             "12:14: `10.0.0.1` has no port; did you mean `10.0.0.1:80`?",
             "14:12: text must be quoted; did you mean `\"three\"`?",
             "15:22: expected a whole number from 0 to 100, found 101",
-            "17:8: the environment variable `NOWHERE` is not set; write `$${NOWHERE}` for the text itself",
+            "17:8: the environment variable `NOWHERE` is not set; set it, or write `$${NOWHERE}` for the text itself",
         ]
     );
 }
