@@ -1,0 +1,142 @@
+//! Where to accept.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::fault::{BadValue, Fault};
+use super::reader::Reader;
+use super::settings::Place;
+use super::value;
+
+/// An address to accept on, displayed as it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    /// Port 0 lets the system choose.
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    pub address: ListenAddress,
+}
+
+impl Listener {
+    pub(super) fn read_all(reader: &mut Reader<'_>) -> Vec<Self> {
+        let is_missing = reader.value("listeners").is_none();
+        let mut read: Vec<(Self, Place)> = Vec::new();
+        for mut entry in reader.tables("listeners") {
+            let place = entry.place_of("address");
+            let Some(listener) = Self::read(&mut entry) else { continue };
+            if let Some((_, first)) = read.iter().find(|(other, _)| other.address.collides_with(&listener.address)) {
+                let message = format!("`{}` is listened on already at {first}", listener.address);
+                reader.scope.fault(Fault::new(place, message));
+            }
+            read.push((listener, place));
+        }
+        if is_missing {
+            reader.scope.absence(
+                Fault::new(reader.place(), "no listener")
+                    .with_hint("add `[[listeners]]` with `address = \"127.0.0.1:8080\"`".to_owned()),
+            );
+        }
+        read.into_iter().map(|(listener, _)| listener).collect()
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        reader.word("protocol", &[("http", Some(())), ("tcp", None), ("udp", None)]);
+        reader.later(&["tls", "proxy_protocol", "upstream"]);
+        Some(Self { address: ListenAddress::read(reader)? })
+    }
+}
+
+impl ListenAddress {
+    /// Reads the key `address`.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let place = reader.place_of("address");
+        match reader.required_parse("address", str::parse)? {
+            Self::Unix(path) => {
+                let path = reader.scope.resolve(path);
+                reader.scope.accept(place, value::socket_path(path)).map(Self::Unix)
+            }
+            tcp => Some(tcp),
+        }
+    }
+
+    /// Whether both cannot be listened on at once.
+    pub(super) fn collides_with(&self, other: &Self) -> bool {
+        self == other && !matches!(self, Self::Tcp(address) if address.port() == 0)
+    }
+}
+
+/// Reads `127.0.0.1:8080`, `[::1]:8080`, `unix:/path`, or `:8080` for every IPv4 address of the machine.
+impl FromStr for ListenAddress {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return value::unix_path(path).map(Self::Unix);
+        }
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(Self::Tcp(address));
+        }
+        if let Some(port) = text.strip_prefix(':').and_then(|port| port.parse::<u16>().ok()) {
+            return Ok(Self::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))));
+        }
+        Err(BadValue::new(format!("`{}` is not an address to listen on", value::shown(text))).with_hint(hint(text)))
+    }
+}
+
+/// What somebody who wrote `text` may have meant.
+fn hint(text: &str) -> String {
+    let general = "write an IP address and a port like `127.0.0.1:8080` or `[::1]:8080`, or `unix:/path`";
+    if let Some((_, rest)) = text.split_once("://") {
+        return format!("did you mean `{}`?", value::shown(rest.trim_end_matches('/')));
+    }
+    if text.parse::<u16>().is_ok() {
+        return format!("did you mean `:{text}`?");
+    }
+    match text.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => return format!("did you mean `{address}:8080`?"),
+        Ok(IpAddr::V6(address)) => return format!("did you mean `[{address}]:8080`?"),
+        Err(_) => {}
+    }
+    match text.rsplit_once(':') {
+        Some(("localhost", port)) => format!("did you mean `127.0.0.1:{port}`?"),
+        Some(("*", port)) => format!("did you mean `0.0.0.0:{port}`?"),
+        _ if text.starts_with('/') => format!("did you mean `unix:{}`?", value::shown(text)),
+        _ => general.to_owned(),
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_displayed_as_it_can_be_read() {
+        for (text, shown) in [
+            ("127.0.0.1:8080", "127.0.0.1:8080"),
+            ("[::1]:80", "[::1]:80"),
+            ("0.0.0.0:80", "0.0.0.0:80"),
+            (":8080", "0.0.0.0:8080"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("unix:/run/s.sock", "unix:/run/s.sock"),
+        ] {
+            let address: ListenAddress = text.parse().expect("it can be read");
+            assert_eq!(address.to_string(), shown);
+            assert_eq!(shown.parse(), Ok(address));
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Plugins, and the places where they are used.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::fault::{BadValue, Fault, did_you_mean, expected};
+use super::reader::{Reader, Scope};
+use super::settings::{Place, Settings};
+use super::tree::{Key, Kind, Value};
+use super::value;
+
+/// The plugins inside the binary. They need no entry, and their names cannot be taken.
+pub const BUILTIN: &[(&str, PluginKind)] =
+    &[("round-robin", PluginKind::Balancer), ("standard", PluginKind::Retry), ("set-headers", PluginKind::Rewriter)];
+
+/// The decision a plugin makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PluginKind {
+    Balancer,
+    Retry,
+    Rewriter,
+}
+
+/// A plugin in a place where it is used.
+#[derive(Clone, Debug)]
+pub struct PluginUse {
+    /// A name from [`Config::plugins`](super::Config::plugins), or a built-in's.
+    pub plugin: String,
+    /// The plugin's own settings with this use's on top.
+    pub settings: Settings,
+    /// Where the use is written.
+    pub place: Place,
+}
+
+/// A plugin of the operator's own.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    pub name: String,
+    pub path: PathBuf,
+    pub sha256: Option<[u8; 32]>,
+    /// CPU time of one pick, decision or rewriting; absent: 10 ms, 20 ms for a rewriter.
+    pub deadline: Option<Duration>,
+    /// Bytes of memory one instance may have ("64MiB"; 64 KiB to 4 GiB).
+    pub memory: usize,
+    /// Absent: `Fallback` for a balancer, `Deny` for a rewriter.
+    pub on_failure: Option<OnFailure>,
+    pub settings: Settings,
+    pub place: Place,
+}
+
+/// What answers a call that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// A balancer's: the host's own round robin.
+    Fallback,
+    /// A rewriter's: the message passes as it is.
+    Skip,
+    /// A rewriter's: 500.
+    Deny,
+}
+
+impl PluginKind {
+    /// With its article, for a sentence.
+    pub(super) fn said(self) -> &'static str {
+        match self {
+            Self::Balancer => "a balancer",
+            Self::Retry => "a retry policy",
+            Self::Rewriter => "a rewriter",
+        }
+    }
+}
+
+impl PluginUse {
+    /// A built-in plugin without settings.
+    pub fn builtin(name: impl Into<String>) -> Self {
+        Self { plugin: name.into(), settings: Settings::default(), place: Place::default() }
+    }
+
+    /// Says where a use by default stands, so that the plugin's complaints lead somewhere.
+    #[must_use]
+    pub(super) fn at(mut self, place: Place) -> Self {
+        self.place = place;
+        self.settings.place = place;
+        self
+    }
+
+    /// Reads a name, or a table of `plugin` and `config`.
+    pub(super) fn read(value: &Value, kind: PluginKind, scope: &Scope<'_>) -> Option<Self> {
+        match &value.kind {
+            Kind::String(name) => Self::resolve(name, value.place, None, kind, scope),
+            Kind::Table(table) => {
+                let mut reader = Reader::new(table, scope);
+                let settings = reader.optional("config");
+                let name = reader.required_value("plugin")?;
+                Self::resolve(scope.text(name)?, name.place, settings, kind, scope)
+            }
+            _ => {
+                scope.mismatch(value, "a plugin's name or a table with a `plugin`");
+                None
+            }
+        }
+    }
+
+    /// The use of a plugin that must exist. `settings` are the use's own.
+    pub(super) fn resolve(
+        name: &str,
+        place: Place,
+        settings: Option<Settings>,
+        kind: PluginKind,
+        scope: &Scope<'_>,
+    ) -> Option<Self> {
+        let fitting = || BUILTIN.iter().filter(|(_, k)| *k == kind).map(|(name, _)| *name);
+        let base = if let Some((_, builtin)) = BUILTIN.iter().find(|(builtin, _)| *builtin == name) {
+            if *builtin != kind {
+                let message = format!("`{name}` is {}, not {}", builtin.said(), kind.said());
+                let hint = expected(&fitting().collect::<Vec<_>>());
+                scope.fault(Fault::new(place, message).with_hint(hint));
+                return None;
+            }
+            Settings::default()
+        } else if let Some((_, settings)) = scope.plugins.iter().find(|(own, _)| *own == name) {
+            scope.uses.borrow_mut().push((name.to_owned(), kind));
+            settings.clone()
+        } else {
+            let names: Vec<_> = fitting().chain(scope.plugins.iter().map(|(name, _)| *name)).collect();
+            let name = value::shown(name);
+            let hint = did_you_mean(&name, &names)
+                .unwrap_or_else(|| format!("add `[plugins.{name}]` with its `path` for one of your own"));
+            scope.absence(Fault::new(place, format!("there is no plugin `{name}`")).with_hint(hint));
+            return None;
+        };
+        let mut settings = settings.unwrap_or_default().over(&base);
+        if settings.place == Place::default() {
+            settings.place = place;
+        }
+        Some(Self { plugin: name.to_owned(), settings, place })
+    }
+}
+
+impl Plugin {
+    /// A plugin with all defaults.
+    pub fn new(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            path: path.into(),
+            sha256: None,
+            deadline: None,
+            memory: 64 << 20,
+            on_failure: None,
+            settings: Settings::default(),
+            place: Place::default(),
+        }
+    }
+
+    pub(super) fn read_all(reader: &mut Reader<'_>) -> Vec<Self> {
+        let scope = reader.scope;
+        let read = |(key, value): &(Key, Value)| {
+            scope.accept(key.place, value::name(&key.name));
+            if BUILTIN.iter().any(|(builtin, _)| *builtin == key.name) {
+                let message = format!("`{}` is the name of a built-in plugin", key.name);
+                scope.fault(Fault::new(key.place, message).with_hint("choose another name".to_owned()));
+            }
+            Self::read(&key.name, scope.table(value)?)
+        };
+        reader.entries("plugins").iter().filter_map(read).collect()
+    }
+
+    fn read(name: &str, mut reader: Reader<'_>) -> Option<Self> {
+        let mut plugin = Self::new(name, "");
+        plugin.place = reader.place();
+        plugin.settings = reader.optional("config").unwrap_or_default();
+        plugin.sha256 = reader.parse("sha256", sha256);
+        plugin.deadline = reader.optional("deadline");
+        reader.set_size("memory", 64 << 10..=4 << 30, &mut plugin.memory);
+        let policies =
+            [("fallback", Some(OnFailure::Fallback)), ("skip", Some(OnFailure::Skip)), ("deny", Some(OnFailure::Deny))];
+        plugin.on_failure = reader.word("on_failure", &policies);
+        let path = reader.required_parse("path", |text| match text {
+            "" => Err(BadValue::new("the path is empty")),
+            path => Ok(PathBuf::from(path)),
+        })?;
+        plugin.path = reader.scope.resolve(path);
+        Some(plugin)
+    }
+}
+
+/// A digest in hexadecimal.
+fn sha256(text: &str) -> Result<[u8; 32], BadValue> {
+    let bad = || BadValue::new("a SHA-256 digest has 64 hexadecimal digits");
+    if !text.is_ascii() || text.len() != 64 {
+        return Err(bad().with_hint("`sha256sum FILE` prints it".to_owned()));
+    }
+    let mut digest = [0; 32];
+    for (byte, digits) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|n| u8::try_from(n).ok()).ok_or_else(bad);
+        *byte = nibble(digits[0])? << 4 | nibble(digits[1])?;
+    }
+    Ok(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_has_64_hexadecimal_digits() {
+        let text = format!("{}fF", "0a".repeat(31));
+        let mut digest = [10; 32];
+        digest[31] = 255;
+        assert_eq!(sha256(&text), Ok(digest));
+        for text in ["", "0a", &"g".repeat(64), &"é".repeat(32), &"0".repeat(65)] {
+            assert!(sha256(text).is_err(), "for {text}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What holds for every listener and worker.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use super::fault::Fault;
+use super::reader::{DurationOrZero, Read, Reader, Scope};
+use super::tree::{Kind, Value};
+use super::value;
+
+/// What holds for every listener and worker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// Worker threads, 1 to 1024; `None` ("auto") is one for each core this process may use.
+    pub workers: Option<NonZeroUsize>,
+    /// How long in-flight exchanges may take to finish after a stop was asked for ("30s").
+    pub drain_timeout: Duration,
+    /// For a whole request head ("60s", nginx's `client_header_timeout`).
+    pub client_header_timeout: Duration,
+    /// Between two reads of a request body ("60s").
+    pub client_body_timeout: Duration,
+    /// Between two writes to a client ("60s", nginx's `send_timeout`).
+    pub client_send_timeout: Duration,
+    /// How long an idle connection is kept ("75s").
+    pub client_keepalive_timeout: Duration,
+    /// How long an upgraded connection may be silent in both directions ("1h").
+    pub tunnel_timeout: Duration,
+    /// The longest request or response head, in bytes ("32KiB"; 1 KiB to 16 MiB); longer: 431 or 502.
+    pub max_header_size: usize,
+    /// The most fields in a head (128; 1 to 4096); more: 431 or 502.
+    pub max_headers: usize,
+    /// The longest request target, in bytes ("8KiB"; 64 B to 16 MiB); longer: 414.
+    pub max_target_size: usize,
+    /// The longest request body, in bytes; absent: no limit. Longer: 413.
+    pub max_body_size: Option<u64>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            workers: None,
+            drain_timeout: Duration::from_secs(30),
+            client_header_timeout: Duration::from_secs(60),
+            client_body_timeout: Duration::from_secs(60),
+            client_send_timeout: Duration::from_secs(60),
+            client_keepalive_timeout: Duration::from_secs(75),
+            tunnel_timeout: Duration::from_secs(3600),
+            max_header_size: 32 * 1024,
+            max_headers: 128,
+            max_target_size: 8 * 1024,
+            max_body_size: None,
+        }
+    }
+}
+
+impl Server {
+    pub(super) fn read(mut reader: Reader<'_>) -> Self {
+        let mut server = Self::default();
+        server.workers = reader.optional::<Workers>("workers").and_then(|workers| workers.0);
+        if let Some(DurationOrZero(timeout)) = reader.optional("drain_timeout") {
+            server.drain_timeout = timeout;
+        }
+        reader.set("client_header_timeout", &mut server.client_header_timeout);
+        reader.set("client_body_timeout", &mut server.client_body_timeout);
+        reader.set("client_send_timeout", &mut server.client_send_timeout);
+        reader.set("client_keepalive_timeout", &mut server.client_keepalive_timeout);
+        reader.set("tunnel_timeout", &mut server.tunnel_timeout);
+        reader.set_size("max_header_size", 1 << 10..=16 << 20, &mut server.max_header_size);
+        reader.set_number("max_headers", 1..=4096, &mut server.max_headers);
+        reader.set_size("max_target_size", 64..=16 << 20, &mut server.max_target_size);
+        server.max_body_size = reader.size("max_body_size", 0..=u64::MAX);
+        server
+    }
+}
+
+/// A number of threads, or "auto".
+struct Workers(Option<NonZeroUsize>);
+
+impl Read for Workers {
+    fn read(value: &Value, scope: &Scope<'_>) -> Option<Self> {
+        match &value.kind {
+            Kind::String(text) if text == "auto" => Some(Self(None)),
+            Kind::String(text) if text.parse::<usize>().is_err() => {
+                let message = format!("expected a number of threads or \"auto\", found \"{}\"", value::shown(text));
+                scope.fault(Fault::new(value.place, message));
+                None
+            }
+            _ => Some(Self(NonZeroUsize::new(scope.number(value, 1..=1024)?))),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! A named group of endpoints.
+
+use std::time::Duration;
+
+use super::endpoint::Endpoint;
+use super::fault::Fault;
+use super::health::HealthCheck;
+use super::plugin::{PluginKind, PluginUse};
+use super::reader::{Read, Reader};
+use super::retry::Retry;
+use super::settings::Place;
+use super::tree::{Key, Value};
+use super::value;
+
+/// A named group of endpoints.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    pub name: String,
+    /// ("round-robin")
+    pub balance: PluginUse,
+    /// At least one, addresses unique.
+    pub endpoints: Vec<Endpoint>,
+    /// Idle connections kept per worker and endpoint (32; 0 to 65535).
+    pub keepalive: usize,
+    /// How long an idle connection is kept ("60s").
+    pub keepalive_timeout: Duration,
+    /// Exchanges after which a connection is closed (1000, nginx's `keepalive_requests`).
+    pub keepalive_requests: u64,
+    /// ("5s")
+    pub connect_timeout: Duration,
+    /// Between two reads ("60s").
+    pub read_timeout: Duration,
+    /// Between two writes ("60s").
+    pub send_timeout: Duration,
+    pub passive: Passive,
+    pub health: Option<HealthCheck>,
+    pub retry: Retry,
+}
+
+/// nginx's passive health check.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Passive {
+    /// Failures that take an endpoint out (1); 0: never.
+    pub max_fails: u32,
+    /// The time within which they chain, and for which it stays out ("10s"). Counted in whole seconds.
+    pub fail_timeout: Duration,
+}
+
+impl Default for Passive {
+    fn default() -> Self {
+        Self { max_fails: 1, fail_timeout: Duration::from_secs(10) }
+    }
+}
+
+impl Upstream {
+    /// An upstream with all defaults, and without endpoints.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            balance: PluginUse::builtin("round-robin"),
+            endpoints: Vec::new(),
+            keepalive: 32,
+            keepalive_timeout: Duration::from_secs(60),
+            keepalive_requests: 1000,
+            connect_timeout: Duration::from_secs(5),
+            read_timeout: Duration::from_secs(60),
+            send_timeout: Duration::from_secs(60),
+            passive: Passive::default(),
+            health: None,
+            retry: Retry::default(),
+        }
+    }
+
+    /// Reads all upstreams. A faulty one still takes its place, so that positions are those of the names.
+    pub(super) fn read_all(reader: &mut Reader<'_>) -> Vec<Self> {
+        let scope = reader.scope;
+        let read = |(key, value): &(Key, Value)| {
+            scope.accept(key.place, value::name(&key.name));
+            match scope.table(value) {
+                Some(table) => Self::read(&key.name, table),
+                None => Self::new(&key.name),
+            }
+        };
+        reader.entries("upstreams").iter().map(read).collect()
+    }
+
+    fn read(name: &str, mut reader: Reader<'_>) -> Self {
+        let mut upstream = Self::new(name);
+        upstream.balance = match reader.value("balance") {
+            Some(value) => PluginUse::read(value, PluginKind::Balancer, reader.scope).unwrap_or(upstream.balance),
+            None => upstream.balance.at(reader.place()),
+        };
+        upstream.endpoints = read_endpoints(&mut reader);
+        reader.set_number("keepalive", 0..=65535, &mut upstream.keepalive);
+        reader.set("keepalive_timeout", &mut upstream.keepalive_timeout);
+        reader.set_number("keepalive_requests", 1..=i64::MAX, &mut upstream.keepalive_requests);
+        reader.set("connect_timeout", &mut upstream.connect_timeout);
+        reader.set("read_timeout", &mut upstream.read_timeout);
+        reader.set("send_timeout", &mut upstream.send_timeout);
+        reader.word("protocol", &[("http1", Some(())), ("http2", None)]);
+        reader.later(&["tls"]);
+        upstream.passive = reader.table("passive").map(Passive::read).unwrap_or_default();
+        upstream.health = reader.table("health").map(HealthCheck::read);
+        upstream.retry = match reader.table("retry") {
+            Some(table) => Retry::read(table),
+            None => Retry { policy: upstream.retry.policy.at(reader.place()), ..upstream.retry },
+        };
+        upstream
+    }
+}
+
+fn read_endpoints(reader: &mut Reader<'_>) -> Vec<Endpoint> {
+    let scope = reader.scope;
+    if reader.required_value("endpoints").is_none() {
+        return Vec::new();
+    }
+    let place = reader.place_of("endpoints");
+    let Some(written) = reader.array("endpoints") else { return Vec::new() };
+    let mut read: Vec<(Endpoint, Place)> = Vec::new();
+    for value in written {
+        let Some(endpoint) = Endpoint::read(value, scope) else { continue };
+        match read.iter().find(|(other, _)| other.address == endpoint.address) {
+            Some((_, first)) => scope.fault(
+                Fault::new(value.place, format!("`{}` is listed already at {first}", value::shown(&endpoint.text)))
+                    .with_hint("give it a `weight` instead".to_owned()),
+            ),
+            None => read.push((endpoint, value.place)),
+        }
+    }
+    let endpoints: Vec<_> = read.into_iter().map(|(endpoint, _)| endpoint).collect();
+    if written.is_empty() {
+        scope.fault(Fault::new(place, "an upstream needs at least one endpoint"));
+    } else if endpoints.len() == written.len() && endpoints.iter().all(|endpoint| endpoint.backup) {
+        let fault = Fault::new(place, "every endpoint is a backup");
+        scope.fault(fault.with_hint("at least one must be without `backup = true`".to_owned()));
+    } else if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.down) {
+        scope.warn(Fault::new(place, "every endpoint is down"));
+    }
+    endpoints
+}
+
+impl Passive {
+    fn read(mut reader: Reader<'_>) -> Self {
+        let mut passive = Self::default();
+        reader.set_number("max_fails", 0..=u32::MAX.into(), &mut passive.max_fails);
+        let place = reader.place_of("fail_timeout");
+        reader.set("fail_timeout", &mut passive.fail_timeout);
+        if passive.fail_timeout.subsec_nanos() != 0 {
+            reader.scope.fault(Fault::new(place, "`fail_timeout` is counted in whole seconds"));
+        }
+        passive
+    }
+}
