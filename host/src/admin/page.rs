@@ -72,11 +72,7 @@ fn write_endpoint(page: &mut String, endpoint: &EndpointStatus) -> fmt::Result {
     write!(page, "<tr><td>{}{backup}</td>", Escaped(&endpoint.address))?;
     write!(page, "<td class=\"{class}\">{}</td>", endpoint.state.name())?;
     write!(page, "<td>{}</td>", Escaped(endpoint.reason.as_deref().unwrap_or("")))?;
-    if endpoint.effective_weight == endpoint.weight {
-        write_number(page, endpoint.weight)?;
-    } else {
-        write_number(page, format_args!("{} of {}", endpoint.effective_weight, endpoint.weight))?;
-    }
+    write_number(page, endpoint.weight)?;
     write_number(page, endpoint.active)?;
     write_number(page, endpoint.failures)?;
     writeln!(page, "</tr>")

@@ -28,8 +28,6 @@ pub struct EndpointStatus {
     #[serde(serialize_with = "as_rfc3339")]
     pub since: Option<SystemTime>,
     pub weight: u32,
-    /// What failures have left of the weight.
-    pub effective_weight: u32,
     pub backup: bool,
     pub down: bool,
     pub zone: Option<String>,
@@ -174,9 +172,7 @@ pub(super) fn write_upstreams(upstreams: &[UpstreamStatus], out: &mut Exposition
             (endpoint.state == EndpointState::Up).into()
         }),
         ("staunch_upstream_endpoint_active_requests", "Requests in flight.", |endpoint| endpoint.active),
-        ("staunch_upstream_endpoint_weight", "What failures have left of the weight.", |endpoint| {
-            endpoint.effective_weight
-        }),
+        ("staunch_upstream_endpoint_weight", "The configured weight.", |endpoint| endpoint.weight),
     ];
     for (name, help, value) in families {
         out.family(name, Kind::Gauge, help);

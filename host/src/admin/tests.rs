@@ -28,7 +28,6 @@ impl Window for Double {
             reason: Some("connect <refused>".to_owned()),
             since: Some(std::time::UNIX_EPOCH),
             weight: 5,
-            effective_weight: 0,
             backup: false,
             down: false,
             zone: None,

@@ -9,6 +9,7 @@
 use std::net::IpAddr;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -43,13 +44,26 @@ pub struct Facts {
     pub tried: Vec<EndpointId>,
     /// When the request's head was complete.
     pub started: Instant,
+    /// How the latest attempt went: for the access log.
+    pub attempt: AttemptFacts,
     id: Option<[u8; 32]>,
     notes: Vec<(String, Vec<u8>)>,
 }
 
+/// How an attempt went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AttemptFacts {
+    /// Whether it went over a kept connection.
+    pub reused: Option<bool>,
+    /// What it took to connect.
+    pub connect_time: Option<Duration>,
+    /// From its start to the response's head.
+    pub response_time: Option<Duration>,
+}
+
 impl Facts {
     pub fn new(client: Option<IpAddr>, secure: bool) -> Self {
-        let nothing: Arc<str> = Arc::from("");
+        let nothing: Arc<str> = Arc::default();
         Self {
             request: RequestHead::default(),
             response: ResponseHead::default(),
@@ -61,9 +75,36 @@ impl Facts {
             key: None,
             tried: Vec::new(),
             started: Instant::now(),
+            attempt: AttemptFacts::default(),
             id: None,
             notes: Vec::new(),
         }
+    }
+
+    /// Forgets one exchange for the next, but for the memory.
+    pub fn reset(&mut self, client: Option<IpAddr>, secure: bool) {
+        self.request.clear();
+        self.response.clear();
+        (self.client, self.secure) = (client, secure);
+        self.key = None;
+        self.tried.clear();
+        self.started = Instant::now();
+        self.attempt = AttemptFacts::default();
+        self.id = None;
+        self.notes.clear();
+        for text in [&mut self.route, &mut self.upstream] {
+            if !text.is_empty() {
+                *text = Arc::default();
+            }
+        }
+        if !self.endpoint.is_empty() {
+            self.endpoint = Arc::default();
+        }
+    }
+
+    /// The exchange's identifier, if anybody asked for it.
+    pub fn known_id(&self) -> Option<&str> {
+        self.id.as_ref().and_then(|digits| std::str::from_utf8(digits).ok())
     }
 
     /// The scheme the client used.

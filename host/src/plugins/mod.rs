@@ -16,6 +16,7 @@
 //! [`Filter`]: crate::filters::Filter
 
 mod balancer;
+pub mod builtin;
 #[allow(
     unsafe_code,
     unreachable_pub,

@@ -51,6 +51,7 @@ struct FaultBook {
     breaker: Breaker,
     counts: [u64; Cause::ALL.len()],
     trips: u64,
+    last: Option<String>,
     /// On the host's clock.
     logged: Option<u64>,
     unlogged: u64,
@@ -84,6 +85,8 @@ pub struct UseStatus {
     pub fallbacks: u64,
     /// How many faults there were, for each cause.
     pub faults: Vec<(Cause, u64)>,
+    /// What went wrong last.
+    pub last_fault: Option<String>,
     /// How often it was left out.
     pub trips: u64,
     /// How much longer it is left out.
@@ -182,6 +185,7 @@ impl UseCore {
         if let Some(at) = Cause::ALL.iter().position(|&cause| cause == fault.cause) {
             book.counts[at] += 1;
         }
+        book.last = Some(format!("{}: {}", fault.cause.name(), fault.message));
         let until = book.breaker.fault(Duration::from_nanos(now), fastrand::u64(..));
         if let Some(until) = until {
             book.trips += 1;
@@ -243,9 +247,9 @@ impl UseCore {
             self.workers.lock().iter().map(|share| of(share).load(Relaxed)).sum()
         };
         let until = self.tripped_until.load(Relaxed);
-        let (faults, trips) = {
+        let (faults, trips, last_fault) = {
             let book = self.faults.lock();
-            (Cause::ALL.into_iter().zip(book.counts).collect(), book.trips)
+            (Cause::ALL.into_iter().zip(book.counts).collect(), book.trips, book.last.clone())
         };
         UseStatus {
             plugin: self.plugin.name().to_owned(),
@@ -255,6 +259,7 @@ impl UseCore {
             calls: sum(|share| &share.calls),
             fallbacks: sum(|share| &share.fallbacks),
             faults,
+            last_fault,
             trips,
             tripped_for: until.checked_sub(now).filter(|&left| left > 0).map(Duration::from_nanos),
             mean_call: sum(|share| &share.sampled).checked_div(sum(|share| &share.samples)).map(Duration::from_nanos),

@@ -1,5 +1,515 @@
 //! A request becomes a response: balancer → pool → endpoint, with retries.
 
+mod attempt;
 pub mod balancer;
+mod budget;
+mod connect;
 pub mod endpoint;
+pub(crate) mod health;
+mod key;
+mod passive;
+pub(crate) mod pool;
 pub mod retry;
+mod round_robin;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config;
+use crate::http::facts::{AttemptFacts, Exchange};
+use crate::http::h1;
+use crate::http::head::Known;
+use crate::http::upload::ClientFault;
+use crate::telemetry::metrics::{AttemptEnd, RequestEnd, UpstreamMetrics};
+
+pub(crate) use attempt::{Sending, watch};
+pub(crate) use connect::{Target, connect};
+pub(crate) use pool::Connection;
+
+use attempt::AttemptError;
+use balancer::{BadPick, Balancer, EndpointChange, FeedbackKind, Pick, PickContext, Sample};
+use budget::Budget;
+use endpoint::{Endpoint, EndpointId, Loads};
+use health::Health;
+use pool::Pool;
+use retry::{EndedAttempt, Failure, MethodKind, Outcome, RetryPolicy};
+use round_robin::RoundRobin;
+
+/// How often a balancer is asked again that names what was tried before.
+const ASKS: usize = 3;
+
+/// One upstream as all workers share it.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) name: Arc<str>,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) loads: Arc<Loads>,
+    pub(crate) health: Health,
+    pub(crate) config: config::Upstream,
+}
+
+/// One upstream as one worker uses it.
+pub(crate) struct Upstream {
+    shared: Arc<Shared>,
+    worker: usize,
+    balancer: Rc<dyn Balancer>,
+    retry: Rc<dyn RetryPolicy>,
+    pool: Pool,
+    budget: RefCell<Budget>,
+    fallback: RefCell<RoundRobin>,
+    /// What the balancer was told of readiness, and at which generation of the upstream's health.
+    ready: RefCell<Vec<bool>>,
+    seen: Cell<u64>,
+    metrics: Arc<UpstreamMetrics>,
+}
+
+/// A response whose head stands in the exchange and whose body is still to be read.
+pub(crate) struct Response {
+    pub(crate) connection: Connection,
+    pub(crate) endpoint: EndpointId,
+    _in_flight: InFlight,
+    upstream: Rc<Upstream>,
+}
+
+/// Why an upstream gave no response.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpstreamError {
+    #[error("no endpoint of `{0}` can take traffic")]
+    NoEndpoint(Arc<str>),
+    #[error("the balancer of `{0}` refused the request for now")]
+    Overloaded(Arc<str>),
+    #[error("{endpoint} gave no response")]
+    Failed {
+        endpoint: Arc<str>,
+        failure: Failure,
+        #[source]
+        cause: io::Error,
+    },
+    #[error(transparent)]
+    Client(#[from] ClientFault),
+    #[error("the exchange took too long")]
+    Deadline,
+}
+
+/// One request counted in at an endpoint, until this is dropped.
+struct InFlight {
+    upstream: Rc<Upstream>,
+    endpoint: EndpointId,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let Upstream { shared, worker, .. } = &*self.upstream;
+        shared.loads.leave(*worker, self.endpoint);
+        shared.health.leave(self.endpoint);
+    }
+}
+
+impl Response {
+    /// Keeps the connection for the next exchange. For one whose response was read to its end.
+    pub(crate) fn finish(self) {
+        self.upstream.pool.put(self.endpoint, self.connection, Instant::now());
+    }
+}
+
+impl Upstream {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        worker: usize,
+        workers: usize,
+        balancer: Rc<dyn Balancer>,
+        retry: Rc<dyn RetryPolicy>,
+        metrics: Arc<UpstreamMetrics>,
+    ) -> Rc<Self> {
+        let config = &shared.config;
+        let endpoints = shared.endpoints.len();
+        let budget = config.retry.budget;
+        // Each worker bounds its own share, so that none has to ask another.
+        let min = budget.min.div_ceil(workers.max(1) as u32);
+        Rc::new(Self {
+            pool: Pool::new(endpoints, config.keepalive, config.keepalive_timeout, config.keepalive_requests),
+            budget: RefCell::new(Budget::new(budget.percent, min, Instant::now())),
+            fallback: RefCell::new(RoundRobin::new(endpoints)),
+            ready: RefCell::new(shared.endpoints.iter().map(|e| !e.down).collect()),
+            seen: Cell::new(0),
+            shared,
+            worker,
+            balancer,
+            retry,
+            metrics,
+        })
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.shared.name
+    }
+
+    /// Hands feedback over that is due. Called a few times a second.
+    pub(crate) fn tick(&self, now: Instant) {
+        self.balancer.tick(now);
+    }
+
+    /// Closes idle connections that are too old or that endpoints have closed.
+    pub(crate) fn sweep(&self, now: Instant) {
+        self.pool.sweep(now);
+    }
+
+    /// Sends the request and waits for the head of a response, with as many attempts as the policy wants and the
+    /// limits allow.
+    pub(crate) async fn send(self: &Rc<Self>, sending: Sending<'_>) -> Result<Response, UpstreamError> {
+        let sent = self.send_counted(sending).await;
+        self.metrics.request_ended(match &sent {
+            Ok(_) => RequestEnd::Answered,
+            Err(UpstreamError::NoEndpoint(_)) => RequestEnd::NoEndpoint,
+            Err(UpstreamError::Overloaded(_)) => RequestEnd::Overloaded,
+            Err(UpstreamError::Client(_)) => RequestEnd::ClientClosed,
+            Err(UpstreamError::Deadline) => RequestEnd::TimedOut,
+            Err(UpstreamError::Failed { failure: Failure::ConnectTimeout | Failure::ResponseTimeout, .. }) => {
+                RequestEnd::TimedOut
+            }
+            Err(UpstreamError::Failed { .. }) => RequestEnd::Failed,
+        });
+        sent
+    }
+
+    async fn send_counted(self: &Rc<Self>, mut sending: Sending<'_>) -> Result<Response, UpstreamError> {
+        let config = &self.shared.config;
+        let began = Instant::now();
+        self.budget.borrow_mut().request(began);
+        sending.upload.keep(config.retry.replay_buffer);
+        self.read_key(sending.exchange);
+        let mut now = began;
+        for attempt in 0.. {
+            let endpoint = self.pick(sending.exchange, attempt, now)?;
+            let in_flight = InFlight { upstream: self.clone(), endpoint };
+            sending.exchange.tried.push(endpoint);
+            sending.exchange.endpoint = self.shared.endpoints[endpoint as usize].address.clone();
+
+            let ended = self.attempt(&mut sending, endpoint).await;
+            let done = Instant::now();
+            sending.exchange.attempt.response_time = ended.is_ok().then(|| done - now);
+            let (outcome, sent) = match &ended {
+                Ok(_) => (Outcome::Status(sending.exchange.response.status), true),
+                Err(AttemptError::Failed { failure, sent, .. }) => (Outcome::Failed(*failure), *sent),
+                Err(AttemptError::Client(_)) => (Outcome::Status(0), true),
+            };
+            if let Err(AttemptError::Client(fault)) = ended {
+                return Err(self.client_error(fault, &sending, done));
+            }
+            self.account(endpoint, outcome, done - now, done);
+
+            let plan = self.plan(&mut sending, endpoint, attempt, outcome, sent, began, done);
+            let Some(delay) = plan else {
+                return match ended {
+                    Ok(connection) => Ok(Response {
+                        connection,
+                        endpoint,
+                        _in_flight: in_flight,
+                        upstream: self.clone(),
+                    }),
+                    Err(AttemptError::Failed { failure, cause, .. }) => {
+                        if sending.deadline.is_some_and(|deadline| done >= deadline) {
+                            return Err(UpstreamError::Deadline);
+                        }
+                        let endpoint = sending.exchange.endpoint.clone();
+                        Err(UpstreamError::Failed { endpoint, failure, cause })
+                    }
+                    Err(AttemptError::Client(fault)) => Err(fault.into()),
+                };
+            };
+            drop(in_flight);
+            if let Ok(connection) = ended {
+                self.salvage(sending.exchange, endpoint, connection, done);
+            }
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            now = Instant::now();
+        }
+        unreachable!("the loop ends by returning")
+    }
+
+    /// One attempt at one endpoint. A kept connection that turns out to be closed is replaced by a fresh one
+    /// without anybody noticing, if that cannot do any work twice.
+    async fn attempt(&self, sending: &mut Sending<'_>, endpoint: EndpointId) -> Result<Connection, AttemptError> {
+        while let Some(mut connection) = self.pool.take(endpoint, Instant::now()) {
+            self.metrics.connections_reused.increment();
+            sending.exchange.attempt = AttemptFacts { reused: Some(true), ..AttemptFacts::default() };
+            match sending.attempt(&mut connection).await {
+                Err(AttemptError::Failed { failure: Failure::Reset, sent, .. })
+                    if !connection.has_answered()
+                        && sending.upload.can_replay()
+                        && (!sent || MethodKind::of(sending.exchange.request.method()).is_idempotent()) =>
+                {
+                    self.metrics.connections_stale.increment();
+                }
+                Err(error) => return Err(error),
+                Ok(()) => return Ok(connection),
+            }
+        }
+        let config = &self.shared.config;
+        let target = &self.shared.targets[endpoint as usize];
+        let began = Instant::now();
+        sending.exchange.attempt = AttemptFacts { reused: Some(false), ..AttemptFacts::default() };
+        let stream = match connect(target, config.connect_timeout, sending.deadline).await {
+            Ok(stream) => stream,
+            Err((failure, cause)) => return Err(AttemptError::Failed { failure, sent: false, cause }),
+        };
+        sending.exchange.attempt.connect_time = Some(began.elapsed());
+        self.metrics.connections_opened.increment();
+        let mut connection = Connection::new(stream, config.read_timeout, config.send_timeout);
+        sending.attempt(&mut connection).await.map(|()| connection)
+    }
+
+    /// Tells health, loads and balancer how an attempt ended.
+    fn account(&self, id: EndpointId, outcome: Outcome, latency: Duration, now: Instant) {
+        let Shared { health, loads, endpoints, config, .. } = &*self.shared;
+        let needs = self.balancer.needs();
+        let failed = match outcome {
+            Outcome::Failed(_) => true,
+            Outcome::Status(status) => !matches!(status, 403 | 404) && self.retry.needs().wants(status),
+        };
+        self.metrics.attempt_ended(attempt_end(outcome));
+        let penalty = if failed {
+            let (penalty, ejected) = health.failed(id, now);
+            self.metrics.passive_failures.increment();
+            if ejected {
+                let address = &endpoints[id as usize].address;
+                self.metrics.ejected(address, health.fails(id), config.passive.fail_timeout);
+            }
+            penalty
+        } else {
+            health.succeeded(id);
+            0
+        };
+        if needs.latency && matches!(outcome, Outcome::Status(_)) {
+            loads.observe_latency(self.worker, id, latency);
+        }
+        let wanted = match needs.feedback {
+            Some(FeedbackKind::EveryAttempt) => true,
+            Some(FeedbackKind::Failures) => failed,
+            None => false,
+        };
+        if wanted {
+            let status = if let Outcome::Status(status) = outcome { status } else { 0 };
+            self.balancer.observe(Sample { endpoint: id, latency, status, penalty });
+        }
+    }
+
+    /// Whether another attempt follows, and after how long. The host's limits come first; only then is the policy
+    /// asked.
+    #[expect(clippy::too_many_arguments, reason = "all of them are facts about the one attempt that ended")]
+    fn plan(
+        &self,
+        sending: &mut Sending<'_>,
+        endpoint: EndpointId,
+        attempt: u32,
+        outcome: Outcome,
+        sent: bool,
+        began: Instant,
+        now: Instant,
+    ) -> Option<Duration> {
+        let config = &self.shared.config.retry;
+        let needs = self.retry.needs();
+        if let Outcome::Status(status) = outcome
+            && !needs.wants(status)
+        {
+            return None;
+        }
+        let method = MethodKind::of(sending.exchange.request.method());
+        let may_send_again = !sent || method.is_idempotent() || (needs.non_idempotent && config.non_idempotent);
+        let elapsed = now - began;
+        let remaining = sending.deadline.map(|deadline| deadline.saturating_duration_since(now));
+        let allowed = attempt + 1 < config.attempts
+            && config.timeout.is_none_or(|timeout| elapsed < timeout)
+            && remaining != Some(Duration::ZERO)
+            && may_send_again
+            && sending.upload.can_replay();
+        if !allowed {
+            return None;
+        }
+        let budget = self.budget.borrow_mut().left(now);
+        let retry_after = match outcome {
+            Outcome::Status(_) => retry_after(sending.exchange),
+            Outcome::Failed(_) => None,
+        };
+        let random = fastrand::u64(..);
+        let ended = EndedAttempt { outcome, endpoint, attempt, method, sent, elapsed, remaining, budget, retry_after, random };
+        let plan = self.retry.decide(sending.exchange, ended)?;
+        self.refresh(now);
+        let elsewhere = self.has_untried(sending.exchange);
+        let in_time = remaining.is_none_or(|remaining| plan.delay < remaining)
+            && config.timeout.is_none_or(|timeout| elapsed + plan.delay < timeout);
+        if (plan.elsewhere && !elsewhere) || !self.has_ready() || !in_time {
+            return None;
+        }
+        // An attempt that reached no server added no load.
+        if sent && !self.budget.borrow_mut().withdraw(now) {
+            self.metrics.retries_refused_by_budget.increment();
+            return None;
+        }
+        self.metrics.retries_granted.increment();
+        Some(plan.delay)
+    }
+
+    /// Names an endpoint that is ready, and untried if there is one.
+    fn pick(&self, exchange: &mut Exchange, attempt: u32, now: Instant) -> Result<EndpointId, UpstreamError> {
+        let no_endpoint = || UpstreamError::NoEndpoint(self.shared.name.clone());
+        let key = exchange.key.as_deref().map(key::hash);
+        for _ in 0..ASKS {
+            self.refresh(now);
+            if !self.has_ready() {
+                return Err(no_endpoint());
+            }
+            let previous = exchange.tried.last().copied();
+            let context = PickContext { key, random: fastrand::u64(..), now, attempt, previous };
+            let id = match self.balancer.pick(exchange, context) {
+                Pick::Endpoint(id) => id,
+                Pick::Unavailable => return Err(no_endpoint()),
+                Pick::Overloaded => return Err(UpstreamError::Overloaded(self.shared.name.clone())),
+                Pick::Abstain => break,
+            };
+            match self.ready.borrow().get(id as usize) {
+                Some(true) => {}
+                Some(false) => {
+                    self.balancer.reject(id, BadPick::NotReady);
+                    break;
+                }
+                None => {
+                    self.balancer.reject(id, BadPick::Unknown);
+                    break;
+                }
+            }
+            if exchange.tried.contains(&id) && self.has_untried(exchange) {
+                continue;
+            }
+            if self.enter(id, now) {
+                return Ok(id);
+            }
+        }
+        self.fall_back(exchange, now).ok_or_else(no_endpoint)
+    }
+
+    /// The host's own choice: among what was not tried, then among what was.
+    fn fall_back(&self, exchange: &Exchange, now: Instant) -> Option<EndpointId> {
+        for _ in 0..ASKS {
+            self.refresh(now);
+            let ready = self.ready.borrow();
+            let is_ready = |id: EndpointId| ready.get(id as usize).copied().unwrap_or(false);
+            let mut fallback = self.fallback.borrow_mut();
+            let endpoints = &self.shared.endpoints;
+            let id = fallback
+                .pick(endpoints, |id| is_ready(id) && !exchange.tried.contains(&id))
+                .or_else(|| fallback.pick(endpoints, is_ready))?;
+            drop((ready, fallback));
+            if self.enter(id, now) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// Counts a request in; `false` when the endpoint has become full.
+    fn enter(&self, id: EndpointId, now: Instant) -> bool {
+        let Shared { health, loads, .. } = &*self.shared;
+        if !health.enter(id) {
+            return false;
+        }
+        loads.enter(self.worker, id);
+        health.picked(id, now);
+        true
+    }
+
+    /// Brings this worker's view of readiness up to date, and the balancer's with it.
+    fn refresh(&self, now: Instant) {
+        let health = &self.shared.health;
+        if !health.is_stale(self.seen.get(), now) {
+            return;
+        }
+        health.reschedule(now);
+        self.seen.set(health.generation());
+        let mut ready = self.ready.borrow_mut();
+        let mut changes = Vec::new();
+        for (endpoint, known) in self.shared.endpoints.iter().zip(ready.iter_mut()) {
+            let is_ready = health.is_ready(endpoint.id, now);
+            if *known != is_ready {
+                *known = is_ready;
+                changes.push(EndpointChange { id: endpoint.id, weight: endpoint.weight, ready: is_ready });
+            }
+        }
+        if !changes.is_empty() {
+            self.balancer.change(&changes);
+        }
+    }
+
+    fn has_ready(&self) -> bool {
+        self.ready.borrow().contains(&true)
+    }
+
+    fn has_untried(&self, exchange: &Exchange) -> bool {
+        let ready = self.ready.borrow();
+        ready.iter().enumerate().any(|(id, ready)| *ready && !exchange.tried.contains(&(id as EndpointId)))
+    }
+
+    fn read_key(&self, exchange: &mut Exchange) {
+        let sources = &self.balancer.needs().key;
+        if sources.is_empty() {
+            exchange.key = None;
+            return;
+        }
+        let mut bytes = exchange.key.take().unwrap_or_default();
+        if key::read(sources, exchange, &mut bytes) {
+            exchange.key = Some(bytes);
+        }
+    }
+
+    /// Keeps the connection of a response that nobody wants, if its whole body has come already.
+    fn salvage(&self, exchange: &Exchange, endpoint: EndpointId, mut connection: Connection, now: Instant) {
+        let response = &exchange.response;
+        let Ok(kind) = h1::response_body(response, exchange.request.method()) else { return };
+        if !h1::response_keeps_alive(response) || kind == h1::BodyKind::UntilClose {
+            return;
+        }
+        let mut decoder = h1::BodyDecoder::new(kind);
+        while !decoder.is_done() {
+            match decoder.decode(connection.transport.input.bytes()) {
+                Ok(decoded) if decoded.consumed > 0 => connection.transport.input.consume(decoded.consumed),
+                _ => return,
+            }
+        }
+        if connection.transport.input.is_empty() && !connection.transport.has_output() {
+            self.pool.put(endpoint, connection, now);
+        }
+    }
+
+    fn client_error(&self, fault: ClientFault, sending: &Sending<'_>, now: Instant) -> UpstreamError {
+        let late = sending.deadline.is_some_and(|deadline| now >= deadline);
+        if late && matches!(fault, ClientFault::Slow) { UpstreamError::Deadline } else { fault.into() }
+    }
+}
+
+fn attempt_end(outcome: Outcome) -> AttemptEnd {
+    match outcome {
+        Outcome::Status(status) => AttemptEnd::Status(status),
+        Outcome::Failed(Failure::Connect) => AttemptEnd::Connect,
+        Outcome::Failed(Failure::ConnectTimeout) => AttemptEnd::ConnectTimeout,
+        Outcome::Failed(Failure::Tls) => AttemptEnd::Tls,
+        Outcome::Failed(Failure::Reset) => AttemptEnd::Reset,
+        Outcome::Failed(Failure::ResponseTimeout) => AttemptEnd::ResponseTimeout,
+        Outcome::Failed(Failure::Protocol) => AttemptEnd::Protocol,
+        Outcome::Failed(Failure::Overload) => AttemptEnd::Overload,
+    }
+}
+
+/// `retry-after` in seconds (RFC 9110 section 10.2.3); a date is not understood.
+fn retry_after(exchange: &Exchange) -> Option<Duration> {
+    let value = exchange.response.fields.known(Known::RetryAfter)?;
+    let seconds: u32 = std::str::from_utf8(value).ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds.into()))
+}

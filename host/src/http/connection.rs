@@ -1,0 +1,183 @@
+//! A client's HTTP/1 connection: one request after the other, and nothing held between them.
+
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::http::error::ExchangeError;
+use crate::http::exchange::{self, After, Client};
+use crate::http::facts::Exchange;
+use crate::http::h1::{self, BodyKind};
+use crate::http::site::Site;
+use crate::http::upload::{ClientFault, Upload};
+use crate::http::worker::Worker;
+use crate::net::{Peer, Stream, Transport};
+use crate::telemetry::metrics::Timeout;
+
+/// How long what a client still sends is read after its last response, between two reads and in all (nginx's
+/// `lingering_timeout` and `lingering_time`).
+const LINGER_IDLE: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(30);
+
+/// What follows a run of requests.
+enum Next {
+    /// Wait for another request.
+    Rest,
+    End(After),
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer) {
+    let site = worker.site();
+    let metrics = site.metrics.clone();
+    metrics.connections_accepted.increment();
+    metrics.connections_active.increment();
+    let mut client = Transport::new(stream, site.server.client_body_timeout, site.server.client_send_timeout);
+    let _seat = worker.sit(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
+    let mut wait = site.server.client_header_timeout;
+    drop(site);
+    loop {
+        // An idle connection is this wait: a socket, a timer and a waker.
+        let due = Instant::now() + wait;
+        let woken = poll_fn(|cx| match client.poll_wake(cx, due) {
+            Poll::Pending if worker.is_draining() => Poll::Ready(false),
+            polled => polled,
+        });
+        if !woken.await {
+            if !worker.is_draining() {
+                metrics.timed_out(Timeout::ClientKeepalive);
+            }
+            break;
+        }
+        let site = worker.site();
+        // The larger part of a connection's state exists only while requests are served.
+        match Box::pin(requests(&worker, &site, &mut client, peer)).await {
+            Next::Rest => {
+                client.rest();
+                wait = site.server.client_keepalive_timeout;
+            }
+            Next::End(After::Linger) => {
+                linger(&mut client).await;
+                break;
+            }
+            Next::End(After::Keep | After::Close) => break,
+            Next::End(After::Abort) => {
+                client.abort();
+                break;
+            }
+        }
+    }
+    metrics.connections_active.decrement();
+}
+
+/// Serves requests as long as their bytes are there.
+async fn requests(worker: &Worker, site: &Site, transport: &mut Transport, peer: Peer) -> Next {
+    loop {
+        let mut exchange = worker.take_exchange(peer);
+        let after = request(worker, site, transport, &mut exchange).await;
+        worker.give_exchange(exchange);
+        match after {
+            Some(After::Keep) if worker.is_draining() => return Next::End(After::Close),
+            Some(After::Keep) if transport.input.is_empty() => return Next::Rest,
+            Some(After::Keep) => {}
+            Some(after) => return Next::End(after),
+            None => return Next::End(After::Close),
+        }
+    }
+}
+
+/// Reads one request and serves it. `None` when the client closed instead.
+async fn request(worker: &Worker, site: &Site, transport: &mut Transport, exchange: &mut Exchange) -> Option<After> {
+    let head = read_head(site, transport, exchange).await;
+    let mut client = Client { transport, worker, keeps_alive: false };
+    let refused = match head {
+        Ok(false) => return None,
+        Ok(true) => match h1::request_body(&exchange.request) {
+            Ok(kind) => {
+                client.keeps_alive = h1::request_keeps_alive(&exchange.request);
+                return Some(admit(site, &mut client, exchange, kind).await);
+            }
+            Err(bad) => ExchangeError::BadRequest(bad),
+        },
+        Err(error) => error,
+    };
+    let mut upload = Upload::new(BodyKind::None, false, None);
+    Some(refuse(site, &mut client, exchange, &mut upload, refused).await)
+}
+
+/// Answers a request that goes nowhere. Nothing is known of what follows it on the connection, so that is closed.
+async fn refuse(
+    site: &Site,
+    client: &mut Client<'_>,
+    exchange: &mut Exchange,
+    upload: &mut Upload,
+    error: ExchangeError,
+) -> After {
+    client.keeps_alive = false;
+    let after = exchange::fail(client, exchange, upload, &error).await;
+    site.account(None, exchange, 0, 0, Some(&error));
+    if after == After::Close { After::Linger } else { after }
+}
+
+async fn admit(site: &Site, client: &mut Client<'_>, exchange: &mut Exchange, kind: BodyKind) -> After {
+    let max = site.server.max_body_size;
+    let mut upload = Upload::new(kind, h1::expects_continue(&exchange.request), max);
+    if let (BodyKind::Length(length), Some(max)) = (kind, max)
+        && length > max
+    {
+        return refuse(site, client, exchange, &mut upload, ClientFault::TooLarge.into()).await;
+    }
+    exchange::serve(site, client, exchange, &mut upload).await
+}
+
+/// Reads a request's head; `false` when the client closed before it began one.
+async fn read_head(site: &Site, transport: &mut Transport, exchange: &mut Exchange) -> Result<bool, ExchangeError> {
+    transport.latest = None;
+    loop {
+        if !transport.input.is_empty() {
+            match h1::parse_request(transport.input.bytes(), &site.limits, &mut exchange.request) {
+                Ok(Some(length)) => {
+                    transport.input.consume(length);
+                    transport.latest = None;
+                    exchange.started = Instant::now();
+                    exchange.request.mark_received();
+                    return Ok(true);
+                }
+                Ok(None) => {}
+                Err(bad) => return Err(ExchangeError::BadRequest(bad)),
+            }
+            if transport.input.len() == transport.input.capacity() {
+                transport.input.grow(2 * transport.input.capacity());
+            }
+            if transport.latest.is_none() {
+                transport.latest = Some(Instant::now() + site.server.client_header_timeout);
+            }
+        }
+        match transport.fill().await {
+            Ok(0) => return Ok(false),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::TimedOut => return Err(ExchangeError::HeadTimeout),
+            Err(_) => return Ok(false),
+        }
+    }
+}
+
+/// Closes in a way that lets the client read the response it was sent while it was still sending itself.
+async fn linger(client: &mut Transport) {
+    if poll_fn(|cx| client.poll_shutdown(cx)).await.is_err() {
+        return;
+    }
+    client.read_timeout = LINGER_IDLE;
+    client.latest = Some(Instant::now() + LINGER);
+    loop {
+        let received = client.input.len();
+        client.input.consume(received);
+        if !matches!(client.fill().await, Ok(1..)) {
+            return;
+        }
+    }
+}

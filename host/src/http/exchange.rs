@@ -1,0 +1,232 @@
+//! One request with its response, from the head that was read to the line in the access log.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::time::Instant;
+
+use crate::filters::LocalResponse;
+use crate::http::error::ExchangeError;
+use crate::http::facts::Exchange;
+use crate::http::h1::{self, BodyDecoder, BodyEncoder, BodyKind, ConnectionOption, Encoding, ResponseOptions};
+use crate::http::head::Version;
+use crate::http::pump::Pump;
+use crate::http::site::{Route, Site};
+use crate::http::tunnel::{TunnelEnd, tunnel};
+use crate::http::upload::{Upload, UploadError};
+use crate::http::worker::Worker;
+use crate::http::{forwarded, respond};
+use crate::net::Transport;
+use crate::upstream::{Response, Sending, watch};
+
+/// The client's side of an exchange.
+pub(crate) struct Client<'c> {
+    pub(crate) transport: &'c mut Transport,
+    pub(crate) worker: &'c Worker,
+    /// Whether the client wants to send further requests, and may.
+    pub(crate) keeps_alive: bool,
+}
+
+/// What becomes of the client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// It can carry the next request.
+    Keep,
+    /// It is over.
+    Close,
+    /// It is over; what the client still sends is read for a moment, so that it sees the response.
+    Linger,
+    /// It is over, and whatever was sent must not look complete.
+    Abort,
+}
+
+/// How much of a response has gone to the client.
+#[derive(Debug, Default)]
+struct Sent {
+    /// Body bytes.
+    body: u64,
+    /// What becomes of the connection; `None` while nothing of a final response was sent.
+    after: Option<After>,
+}
+
+/// Serves one request. The whole life of a request is this function.
+pub(crate) async fn serve(site: &Site, client: &mut Client<'_>, exchange: &mut Exchange, upload: &mut Upload) -> After {
+    let mut sent = Sent::default();
+    let route = site.route(exchange);
+    let served = match &route {
+        Ok(route) => answer(site, route, client, exchange, upload, &mut sent).await,
+        Err(_) => Err(ExchangeError::NoRoute),
+    };
+    let error = served.err();
+    let after = match (&error, sent.after) {
+        (None, Some(after)) => after,
+        // Nothing was sent yet: there is still an answer to give.
+        (Some(error), None) => fail(client, exchange, upload, error).await,
+        (_, _) => After::Abort,
+    };
+    site.account(route.ok(), exchange, upload.received(), sent.body, error.as_ref());
+    after
+}
+
+async fn answer(
+    site: &Site,
+    route: &Route,
+    client: &mut Client<'_>,
+    exchange: &mut Exchange,
+    upload: &mut Upload,
+    sent: &mut Sent,
+) -> Result<(), ExchangeError> {
+    exchange.route = route.name.clone();
+    let target = route.target(exchange);
+    if let Ok(upstream) = &target {
+        exchange.upstream = upstream.name().clone();
+    }
+    forwarded::describe(exchange);
+    if let Some(answer) = route.rewrite_request(exchange)? {
+        return local(client, exchange, upload, answer, sent).await;
+    }
+    let upstream = match target {
+        Ok(upstream) => upstream,
+        Err(answer) => return local(client, exchange, upload, answer, sent).await,
+    };
+    let response = upstream
+        .send(Sending {
+            upgrade: h1::requested_upgrade(&exchange.request).is_some(),
+            deadline: route.timeout.map(|timeout| exchange.started + timeout),
+            limits: &site.limits,
+            client: client.transport,
+            exchange,
+            upload,
+        })
+        .await?;
+    let kind = h1::response_body(&exchange.response, exchange.request.method())
+        .map_err(|error| ExchangeError::BadResponse(std::io::Error::other(error)))?;
+    let reusable = h1::response_keeps_alive(&exchange.response) && kind != BodyKind::UntilClose;
+    if exchange.response.status == 101 {
+        return upgrade(site, client, exchange, response, sent).await;
+    }
+    if let Some(answer) = route.rewrite_response(exchange)? {
+        drop(response);
+        return local(client, exchange, upload, answer, sent).await;
+    }
+    download(client, exchange, upload, response, kind, reusable, sent).await
+}
+
+/// Streams the response to the client, and what is left of the request to the endpoint.
+async fn download(
+    client: &mut Client<'_>,
+    exchange: &Exchange,
+    upload: &mut Upload,
+    mut response: Response,
+    kind: BodyKind,
+    reusable: bool,
+    sent: &mut Sent,
+) -> Result<(), ExchangeError> {
+    let encoding = Encoding::for_response(&exchange.response, kind, exchange.request.version);
+    let keep = client.keeps_alive
+        && !client.worker.is_draining()
+        && upload.is_received()
+        && encoding != Encoding::UntilClose;
+    let connection = match (keep, exchange.request.version) {
+        (false, _) => ConnectionOption::Close,
+        (true, Version::Http10) => ConnectionOption::KeepAlive,
+        (true, _) => ConnectionOption::Implied,
+    };
+    let options = ResponseOptions { date: &client.worker.date(), connection };
+    let client = &mut *client.transport;
+    h1::encode_response(&mut client.output, &exchange.response, encoding, options);
+
+    // From here on the client has a part of the response: an error can only break it off.
+    sent.after = Some(After::Abort);
+    let endpoint = &mut response.connection.transport;
+    let mut decoder = BodyDecoder::new(kind);
+    let mut pump = Pump::new(BodyEncoder::new(encoding));
+    let pumped = poll_fn(|cx| {
+        if upload.is_over() || upload.is_received() {
+            if let Err(fault) = watch(cx, client) {
+                return Poll::Ready(Err(ExchangeError::Client(fault)));
+            }
+        }
+        if !upload.is_over()
+            && let Poll::Ready(Err(UploadError::Client(fault))) = upload.poll(cx, client, endpoint)
+        {
+            return Poll::Ready(Err(ExchangeError::Client(fault)));
+        }
+        pump.poll(cx, &mut decoder, endpoint, client, |_| {}).map_err(ExchangeError::Download)
+    })
+    .await;
+    sent.body = pump.moved;
+    if let Err(error) = pumped {
+        let late = endpoint.latest.is_some_and(|latest| Instant::now() >= latest);
+        return Err(if late { ExchangeError::Deadline } else { error });
+    }
+    let quiet = endpoint.input.is_empty() && !endpoint.has_output() && upload.is_sent();
+    if reusable && quiet {
+        response.finish();
+    }
+    sent.after = Some(if keep { After::Keep } else { over(client, upload) });
+    Ok(())
+}
+
+/// Passes an agreed change of protocols on and leaves HTTP.
+async fn upgrade(
+    site: &Site,
+    client: &mut Client<'_>,
+    exchange: &Exchange,
+    mut response: Response,
+    sent: &mut Sent,
+) -> Result<(), ExchangeError> {
+    let protocols = exchange.response.fields.get(b"upgrade").unwrap_or_default();
+    let options = ResponseOptions { date: &client.worker.date(), connection: ConnectionOption::Upgrade(protocols) };
+    h1::encode_response(&mut client.transport.output, &exchange.response, Encoding::None, options);
+    sent.after = Some(After::Abort);
+    match tunnel(client.transport, &mut response.connection.transport, site.server.tunnel_timeout).await {
+        TunnelEnd::Idle => Err(ExchangeError::TunnelIdle),
+        TunnelEnd::Closed | TunnelEnd::Broken => Ok(()),
+    }
+}
+
+/// Sends an answer that needed no endpoint.
+async fn local(
+    client: &mut Client<'_>,
+    exchange: &mut Exchange,
+    upload: &mut Upload,
+    answer: LocalResponse,
+    sent: &mut Sent,
+) -> Result<(), ExchangeError> {
+    sent.after = Some(After::Abort);
+    exchange.endpoint = Arc::default();
+    upload.discard_received(client.transport);
+    let keep = client.keeps_alive && !client.worker.is_draining();
+    sent.body = answer.body.len() as u64;
+    respond::send(client, exchange, upload, answer, keep).await?;
+    sent.after = Some(if keep && upload.is_received() { After::Keep } else { over(client.transport, upload) });
+    Ok(())
+}
+
+/// Answers a failed exchange, if there is anybody to answer.
+pub(crate) async fn fail(
+    client: &mut Client<'_>,
+    exchange: &mut Exchange,
+    upload: &mut Upload,
+    error: &ExchangeError,
+) -> After {
+    let Some(answer) = respond::failure(error) else {
+        exchange.response.clear();
+        return After::Abort;
+    };
+    upload.discard_received(client.transport);
+    let theirs = matches!(error, ExchangeError::BadRequest(_) | ExchangeError::HeadTimeout | ExchangeError::Client(_));
+    let keep = client.keeps_alive && !theirs && !client.worker.is_draining();
+    match respond::send(client, exchange, upload, answer, keep).await {
+        Ok(()) if keep && upload.is_received() => After::Keep,
+        Ok(()) => over(client.transport, upload),
+        Err(_) => After::Abort,
+    }
+}
+
+/// How to close after a whole response: at once if the client has nothing more to say.
+fn over(client: &mut Transport, upload: &Upload) -> After {
+    if upload.is_received() && client.is_quiet() { After::Close } else { After::Linger }
+}

@@ -1,0 +1,143 @@
+//! Moves one body from one connection to another: out of one framing, into the other.
+//!
+//! What is received is sent from where it was received; only small pieces are copied, so that a head, a chunk's
+//! size and a short body leave in one write. Nothing more is read while something waits to be sent: that is all the
+//! back-pressure there is.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use crate::http::h1::{BadBody, BodyDecoder, BodyEncoder, WrongLength};
+use crate::net::{LARGE, SMALL, Transport};
+
+/// Bodies' pieces up to this size are copied behind what is to be sent already: cheaper than a second buffer in
+/// the same system call.
+const COPIED: usize = 4 * 1024;
+/// Output that gathers before it is sent.
+const GATHERED: usize = 16 * 1024;
+
+/// One body on its way.
+pub(crate) struct Pump {
+    encoder: BodyEncoder,
+    /// Body bytes at the front of the source's input that are still to be sent.
+    pending: usize,
+    /// Bytes of framing after them.
+    framing: usize,
+    /// What the sink's framing wants behind them.
+    behind: &'static [u8],
+    /// Body bytes moved so far.
+    pub(crate) moved: u64,
+    ended: bool,
+}
+
+/// Why a body did not arrive.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PumpError {
+    /// The side it comes from failed.
+    #[error("could not read the body")]
+    Source(#[source] io::Error),
+    /// The side it comes from closed or sent nonsense.
+    #[error("the body is malformed")]
+    Body(#[source] BadBody),
+    /// The side it goes to failed.
+    #[error("could not send the body")]
+    Sink(#[source] io::Error),
+}
+
+impl Pump {
+    pub(crate) fn new(encoder: BodyEncoder) -> Self {
+        Self { encoder, pending: 0, framing: 0, behind: b"", moved: 0, ended: false }
+    }
+
+    /// Sends body bytes that do not come from the source: what was kept of an earlier attempt.
+    pub(crate) fn prepend(&mut self, bytes: &[u8], to: &mut Transport) -> Result<(), PumpError> {
+        self.encoder.data(&mut to.output, bytes).map_err(wrong_length)
+    }
+
+    /// Drops what was decoded and not sent, for good.
+    pub(crate) fn abandon(&mut self, from: &mut Transport) {
+        from.input.consume(self.pending + self.framing);
+        (self.pending, self.framing) = (0, 0);
+    }
+
+    /// Whether all of the body and its end were handed to the other side.
+    pub(crate) fn is_done(&self) -> bool {
+        self.ended
+    }
+
+    /// Moves the body as far as both sides allow; ready when its end was sent. `tap` sees every byte once.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        decoder: &mut BodyDecoder,
+        from: &mut Transport,
+        to: &mut Transport,
+        mut tap: impl FnMut(&[u8]),
+    ) -> Poll<Result<(), PumpError>> {
+        loop {
+            if self.pending > 0 {
+                ready!(self.poll_pending(cx, from, to))?;
+                continue;
+            }
+            if decoder.is_done() {
+                if !self.ended {
+                    self.encoder.end(&mut to.output, decoder.take_trailers().as_ref()).map_err(wrong_length)?;
+                    self.ended = true;
+                }
+                return to.poll_flush(cx).map_err(PumpError::Sink);
+            }
+            let decoded = decoder.decode(from.input.bytes()).map_err(PumpError::Body)?;
+            if decoded.consumed == 0 {
+                // Everything received has been used up: send what has gathered, then wait for more.
+                ready!(to.poll_flush(cx)).map_err(PumpError::Sink)?;
+                ready!(self.poll_fill(cx, decoder, from))?;
+                continue;
+            }
+            let data = &from.input.bytes()[decoded.data.clone()];
+            tap(data);
+            self.moved += data.len() as u64;
+            self.behind = self.encoder.chunk(&mut to.output, data.len()).map_err(wrong_length)?;
+            from.input.consume(decoded.data.start);
+            self.pending = decoded.data.len();
+            self.framing = decoded.consumed - decoded.data.end;
+            if self.pending == 0 {
+                self.abandon(from);
+            }
+        }
+    }
+
+    /// Sends what was decoded, or copies it if it is small.
+    fn poll_pending(&mut self, cx: &mut Context<'_>, from: &mut Transport, to: &mut Transport) -> Poll<Result<(), PumpError>> {
+        let data = &from.input.bytes()[..self.pending];
+        let sent = if data.len() <= COPIED && to.output.len() < GATHERED {
+            to.output.extend_from_slice(data);
+            data.len()
+        } else {
+            ready!(to.poll_send(cx, data)).map_err(PumpError::Sink)?
+        };
+        from.input.consume(sent);
+        self.pending -= sent;
+        if self.pending == 0 {
+            self.abandon(from);
+            to.output.extend_from_slice(std::mem::take(&mut self.behind));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>, decoder: &mut BodyDecoder, from: &mut Transport) -> Poll<Result<(), PumpError>> {
+        let long = decoder.remaining().unwrap_or(self.moved) > SMALL as u64;
+        if long {
+            from.input.grow(LARGE);
+        }
+        match ready!(from.poll_fill(cx)).map_err(PumpError::Source)? {
+            0 => decoder.end_of_input().map_err(PumpError::Body)?,
+            _ => {}
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A decoder and an encoder of one length cannot disagree; if they did, the sink must not take it for complete.
+fn wrong_length(error: WrongLength) -> PumpError {
+    PumpError::Sink(io::Error::other(error))
+}

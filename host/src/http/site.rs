@@ -1,0 +1,194 @@
+//! What one worker serves: its routes with their filters and upstreams, built whole and replaced whole.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::config;
+use crate::filters::{Filter, Flow, LocalResponse};
+use crate::http::error::ExchangeError;
+use crate::http::facts::Exchange;
+use crate::http::h1::Limits;
+use crate::router::Router;
+use crate::telemetry::access_log::{AccessLogger, Record};
+use crate::telemetry::metrics::{RouteMetrics, WorkerMetrics};
+use crate::upstream::Upstream;
+
+/// What one worker serves.
+pub(crate) struct Site {
+    pub(crate) server: config::Server,
+    pub(crate) limits: Limits,
+    pub(crate) router: Arc<Router>,
+    /// In the order of the configuration, as the router numbers them.
+    pub(crate) routes: Vec<Route>,
+    pub(crate) upstreams: Vec<Rc<Upstream>>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) access_log: Option<RefCell<AccessLogger>>,
+}
+
+/// A match's consequences.
+pub(crate) struct Route {
+    pub(crate) name: Arc<str>,
+    pub(crate) action: Action,
+    pub(crate) filters: Vec<Rc<dyn Filter>>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) metrics: Arc<RouteMetrics>,
+}
+
+pub(crate) enum Action {
+    Upstream(Rc<Upstream>),
+    /// Upstreams with their weights; the sum of the weights is not 0.
+    Split(Vec<(Rc<Upstream>, u32)>),
+    Respond(LocalResponse),
+    Redirect { to: String, status: u16 },
+}
+
+impl Site {
+    /// Counts and logs a finished exchange. The bytes are those of the bodies.
+    pub(crate) fn account(
+        &self,
+        route: Option<&Route>,
+        exchange: &Exchange,
+        received: u64,
+        sent: u64,
+        error: Option<&ExchangeError>,
+    ) {
+        let duration = exchange.started.elapsed();
+        let status = exchange.response.status;
+        route.map_or(&self.metrics.unrouted, |route| &route.metrics).finished(status, duration, received, sent);
+        if let Some(timeout) = error.and_then(ExchangeError::timeout) {
+            self.metrics.timed_out(timeout);
+        }
+        let Some(log) = &self.access_log else { return };
+        let request = &exchange.request;
+        log.borrow_mut().log(&Record {
+            time: SystemTime::now(),
+            client: exchange.client,
+            method: request.received_method(),
+            host: request.host(),
+            target: request.received_path_and_query(),
+            version: request.version,
+            status,
+            bytes_sent: sent,
+            bytes_received: received,
+            duration,
+            route: &exchange.route,
+            upstream: &exchange.upstream,
+            endpoint: &exchange.endpoint,
+            attempts: u32::try_from(exchange.tried.len()).unwrap_or(u32::MAX),
+            reused: exchange.attempt.reused,
+            connect_time: exchange.attempt.connect_time,
+            response_time: exchange.attempt.response_time,
+            request_id: exchange.known_id(),
+            referer: request.fields.get(b"referer"),
+            user_agent: request.fields.get(b"user-agent"),
+            error: error.map(ExchangeError::name),
+        });
+    }
+
+    /// The route of a request.
+    pub(crate) fn route(&self, exchange: &Exchange) -> Result<&Route, ExchangeError> {
+        self.router.route(&exchange.request).and_then(|index| self.routes.get(index)).ok_or(ExchangeError::NoRoute)
+    }
+}
+
+impl Route {
+    /// Where a request goes: to an upstream, or straight back.
+    pub(crate) fn target(&self, exchange: &Exchange) -> Result<&Rc<Upstream>, LocalResponse> {
+        match &self.action {
+            Action::Upstream(upstream) => Ok(upstream),
+            Action::Split(shares) => Ok(draw(shares, fastrand::u64(..))),
+            Action::Respond(response) => Err(response.clone()),
+            Action::Redirect { to, status } => Err(LocalResponse {
+                status: *status,
+                fields: vec![("location".to_owned(), expand(to, exchange).into_bytes())],
+                body: Vec::new(),
+            }),
+        }
+    }
+
+    /// Has the filters change the request; `Some` is an answer instead of an endpoint's.
+    pub(crate) fn rewrite_request(&self, exchange: &mut Exchange) -> Result<Option<LocalResponse>, ExchangeError> {
+        let filters = self.filters.iter().filter(|filter| filter.sides().request);
+        run(filters.map(|filter| filter.on_request(exchange)))
+    }
+
+    /// Has the filters change the response, the last first; `Some` replaces it.
+    pub(crate) fn rewrite_response(&self, exchange: &mut Exchange) -> Result<Option<LocalResponse>, ExchangeError> {
+        let filters = self.filters.iter().rev().filter(|filter| filter.sides().response);
+        run(filters.map(|filter| filter.on_response(exchange)))
+    }
+}
+
+fn run(mut steps: impl Iterator<Item = Flow>) -> Result<Option<LocalResponse>, ExchangeError> {
+    steps
+        .find_map(|flow| match flow {
+            Flow::Continue => None,
+            Flow::Respond(response) => Some(Ok(response)),
+            Flow::Deny => Some(Err(ExchangeError::FilterFailed)),
+        })
+        .transpose()
+}
+
+fn draw(shares: &[(Rc<Upstream>, u32)], random: u64) -> &Rc<Upstream> {
+    let total: u64 = shares.iter().map(|(_, weight)| u64::from(*weight)).sum();
+    // The high bits of a product spread evenly over 0..total.
+    let mut at = ((u128::from(random) * u128::from(total)) >> 64) as u64;
+    for (upstream, weight) in shares {
+        if at < u64::from(*weight) {
+            return upstream;
+        }
+        at -= u64::from(*weight);
+    }
+    &shares[0].0
+}
+
+/// Fills `$scheme`, `$host`, `$path`, `$query` and `$request_uri` in.
+fn expand(template: &str, exchange: &Exchange) -> String {
+    let request = &exchange.request;
+    let mut out = String::with_capacity(template.len() + 64);
+    let mut rest = template;
+    while let Some(dollar) = rest.find('$') {
+        out.push_str(&rest[..dollar]);
+        rest = &rest[dollar + 1..];
+        let length = rest.bytes().take_while(|b| b.is_ascii_lowercase() || *b == b'_').count();
+        let (name, after) = rest.split_at(length);
+        match name {
+            "scheme" => out.push_str(exchange.scheme()),
+            "host" => out.push_str(request.host()),
+            "path" => out.push_str(request.path()),
+            "query" => out.push_str(request.query().unwrap_or_default()),
+            "request_uri" => out.push_str(request.path_and_query()),
+            other => {
+                out.push('$');
+                out.push_str(other);
+            }
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::facts::Facts;
+
+    #[test]
+    fn a_redirect_names_parts_of_the_request() {
+        let mut facts = Facts::new(None, false);
+        facts.request.set_authority("shop.example:8080");
+        facts.request.set_path_and_query("/a/b?c=d");
+        let exchange = Exchange::new(facts);
+
+        for (template, expanded) in [
+            ("https://$host$request_uri", "https://shop.example/a/b?c=d"),
+            ("$scheme://x$path?q&$query", "http://x/a/b?q&c=d"),
+            ("/$unknown$", "/$unknown$"),
+        ] {
+            assert_eq!(expand(template, &exchange), expanded);
+        }
+    }
+}

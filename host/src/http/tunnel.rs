@@ -1,0 +1,77 @@
+//! Two connections that have left HTTP: bytes pass both ways until both sides are silent for ever or for too long.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::net::{Deadline, Transport};
+
+/// Why a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TunnelEnd {
+    /// Both sides have finished.
+    Closed,
+    /// Nothing passed for too long.
+    Idle,
+    Broken,
+}
+
+/// Passes bytes both ways. A side that has finished sending may still receive (half-close).
+pub(crate) async fn tunnel(client: &mut Transport, endpoint: &mut Transport, idle: Duration) -> TunnelEnd {
+    let mut outwards = Way::default();
+    let mut inwards = Way::default();
+    let mut silence = Deadline::default();
+    let mut seen = 0;
+    let mut due = Instant::now() + idle;
+    for side in [&mut *client, &mut *endpoint] {
+        // Only silence in both directions counts here.
+        (side.read_timeout, side.write_timeout, side.latest) = (idle, idle, None);
+    }
+    poll_fn(|cx| {
+        let inwards = inwards.poll(cx, client, endpoint);
+        let outwards = outwards.poll(cx, endpoint, client);
+        match (inwards, outwards) {
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(TunnelEnd::Broken),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(TunnelEnd::Closed),
+            _ => {}
+        }
+        let passed = client.bytes_read + client.bytes_written + endpoint.bytes_read + endpoint.bytes_written;
+        if passed != seen {
+            seen = passed;
+            due = Instant::now() + idle;
+        }
+        silence.poll(cx, due).map(|()| TunnelEnd::Idle)
+    })
+    .await
+}
+
+/// One direction.
+#[derive(Default)]
+struct Way {
+    ended: bool,
+    shut: bool,
+}
+
+impl Way {
+    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Transport, to: &mut Transport) -> Poll<io::Result<()>> {
+        loop {
+            if self.shut {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(to.poll_flush(cx))?;
+            while !from.input.is_empty() {
+                let sent = ready!(to.poll_send(cx, from.input.bytes()))?;
+                from.input.consume(sent);
+            }
+            if self.ended {
+                ready!(to.poll_shutdown(cx))?;
+                self.shut = true;
+                continue;
+            }
+            self.ended = ready!(from.poll_watch(cx))? == 0;
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! A request's body on its way from the client to whichever endpoint the request goes to.
+//!
+//! It is read once and may have to be sent several times: as long as it fits the replay buffer, what was read is
+//! kept, and a further attempt begins with it.
+
+use std::io::{self, ErrorKind};
+use std::task::{Context, Poll, ready};
+
+use crate::http::h1::{BadBody, BodyDecoder, BodyEncoder, BodyKind, CONTINUE, Encoding};
+use crate::http::pump::{Pump, PumpError};
+use crate::net::Transport;
+
+/// The body of one request.
+pub(crate) struct Upload {
+    kind: BodyKind,
+    decoder: BodyDecoder,
+    pump: Option<Pump>,
+    /// The client waits to be told to go on (RFC 9110 section 10.1.1).
+    expects_continue: bool,
+    /// `100 Continue` is being written.
+    telling: bool,
+    replay: Replay,
+    received: u64,
+    max_size: Option<u64>,
+    /// The endpoint stopped taking it.
+    stopped: bool,
+}
+
+/// What is kept for another attempt.
+struct Replay {
+    bytes: Vec<u8>,
+    limit: usize,
+    is_whole: bool,
+}
+
+/// Why a request's body did not arrive.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UploadError {
+    #[error(transparent)]
+    Client(#[from] ClientFault),
+    #[error("the endpoint took no more of the request")]
+    Endpoint(#[source] io::Error),
+}
+
+/// What a client did to end its exchange.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientFault {
+    /// It closed or reset its connection.
+    #[error("the client went away")]
+    Gone,
+    /// No byte came within the time allowed, or none was taken.
+    #[error("the client was too slow")]
+    Slow,
+    #[error("the request's body is malformed")]
+    Body(#[source] BadBody),
+    #[error("the request's body is too large")]
+    TooLarge,
+}
+
+impl ClientFault {
+    pub(crate) fn of(error: &io::Error) -> Self {
+        if error.kind() == ErrorKind::TimedOut { Self::Slow } else { Self::Gone }
+    }
+}
+
+impl Upload {
+    pub(crate) fn new(kind: BodyKind, expects_continue: bool, max_size: Option<u64>) -> Self {
+        Self {
+            kind,
+            decoder: BodyDecoder::new(kind),
+            pump: None,
+            expects_continue,
+            telling: false,
+            replay: Replay { bytes: Vec::new(), limit: 0, is_whole: true },
+            received: 0,
+            max_size,
+            stopped: false,
+        }
+    }
+
+    /// How the body is framed towards an endpoint.
+    pub(crate) fn encoding(&self) -> Encoding {
+        Encoding::for_request(self.kind)
+    }
+
+    /// Keeps up to `limit` bytes for further attempts.
+    pub(crate) fn keep(&mut self, limit: usize) {
+        self.replay.limit = limit;
+    }
+
+    /// Whether a further attempt could send the whole body.
+    pub(crate) fn can_replay(&self) -> bool {
+        self.replay.is_whole
+    }
+
+    /// Body bytes received.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Whether the client has sent all of it.
+    pub(crate) fn is_received(&self) -> bool {
+        self.decoder.is_done()
+    }
+
+    /// Whether there is nothing left to do: all of it was sent, or the endpoint wants no more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.stopped || self.is_sent()
+    }
+
+    /// Whether the endpoint was sent all of it.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.pump.as_ref().is_some_and(Pump::is_done) && !self.stopped
+    }
+
+    /// Starts an attempt, with what earlier ones have read. The request's head stands in `to.output`.
+    pub(crate) fn begin(&mut self, client: &mut Transport, to: &mut Transport) -> Result<(), UploadError> {
+        if let Some(mut earlier) = self.pump.take() {
+            earlier.abandon(client);
+        }
+        self.stopped = false;
+        let mut pump = Pump::new(BodyEncoder::new(self.encoding()));
+        pump.prepend(&self.replay.bytes, to).map_err(fault)?;
+        self.pump = Some(pump);
+        Ok(())
+    }
+
+    /// Uses up what has come of the body already, for an answer that does not need it.
+    pub(crate) fn discard_received(&mut self, client: &mut Transport) {
+        if let Some(mut pump) = self.pump.take() {
+            pump.abandon(client);
+        }
+        while !self.decoder.is_done() {
+            match self.decoder.decode(client.input.bytes()) {
+                Ok(decoded) if decoded.consumed > 0 => client.input.consume(decoded.consumed),
+                _ => return,
+            }
+        }
+    }
+
+    /// Sends the head and as much of the body as both sides allow; ready when all was sent.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Transport,
+        to: &mut Transport,
+    ) -> Poll<Result<(), UploadError>> {
+        let Some(pump) = &mut self.pump else { return Poll::Ready(Ok(())) };
+        if self.expects_continue && !self.decoder.is_done() {
+            // The endpoint is connected: now the body is wanted, unless it comes already.
+            if client.input.is_empty() {
+                client.output.extend_from_slice(CONTINUE);
+                self.telling = true;
+            }
+            self.expects_continue = false;
+        }
+        if self.telling {
+            ready!(client.poll_flush(cx)).map_err(|e| ClientFault::of(&e))?;
+            self.telling = false;
+        }
+        let Self { decoder, replay, received, max_size, .. } = self;
+        let polled = pump.poll(cx, decoder, client, to, |data| {
+            *received += data.len() as u64;
+            replay.keep(data);
+        });
+        if max_size.is_some_and(|max| *received > max) {
+            return Poll::Ready(Err(ClientFault::TooLarge.into()));
+        }
+        polled.map_err(|error| {
+            let error = fault(error);
+            self.stopped |= matches!(error, UploadError::Endpoint(_));
+            error
+        })
+    }
+}
+
+impl Replay {
+    fn keep(&mut self, data: &[u8]) {
+        if self.is_whole && self.bytes.len() + data.len() <= self.limit {
+            self.bytes.extend_from_slice(data);
+        } else if !data.is_empty() {
+            self.is_whole = false;
+            self.bytes = Vec::new();
+        }
+    }
+}
+
+fn fault(error: PumpError) -> UploadError {
+    match error {
+        PumpError::Sink(error) => UploadError::Endpoint(error),
+        PumpError::Source(error) => ClientFault::of(&error).into(),
+        PumpError::Body(BadBody::Truncated) => ClientFault::Gone.into(),
+        PumpError::Body(error) => ClientFault::Body(error).into(),
+    }
+}

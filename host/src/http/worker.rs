@@ -1,0 +1,119 @@
+//! What the connections of one worker share.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
+
+use crate::http::facts::{Exchange, Facts};
+use crate::http::site::Site;
+use crate::net::Peer;
+use crate::telemetry::clock::HttpDate;
+
+/// Exchanges kept for reuse, with the memory of their heads.
+const SPARE_EXCHANGES: usize = 256;
+
+/// One worker, as its connections see it.
+pub(crate) struct Worker {
+    site: RefCell<Rc<Site>>,
+    draining: Cell<bool>,
+    date: RefCell<HttpDate>,
+    seats: RefCell<Seats>,
+    spare: RefCell<Vec<Exchange>>,
+}
+
+/// The wakers of all connections, so that those who wait for a request can be told to leave.
+#[derive(Default)]
+struct Seats {
+    wakers: Vec<Option<Waker>>,
+    free: Vec<usize>,
+}
+
+/// A connection's place among those to be told; given up when dropped.
+pub(crate) struct Seat<'w> {
+    worker: &'w Worker,
+    number: usize,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let mut seats = self.worker.seats.borrow_mut();
+        seats.wakers[self.number] = None;
+        seats.free.push(self.number);
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(site: Rc<Site>) -> Rc<Self> {
+        Rc::new(Self {
+            site: RefCell::new(site),
+            draining: Cell::new(false),
+            date: RefCell::new(HttpDate::new()),
+            seats: RefCell::default(),
+            spare: RefCell::default(),
+        })
+    }
+
+    /// What is served now. An exchange holds on to what it began with.
+    pub(crate) fn site(&self) -> Rc<Site> {
+        self.site.borrow().clone()
+    }
+
+    /// The time for a `date` field.
+    pub(crate) fn date(&self) -> [u8; 29] {
+        *self.date.borrow_mut().now()
+    }
+
+    /// Whether connections end after the exchange they are in.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Has every connection end after the exchange it is in, and wakes those who wait for one.
+    pub(crate) fn drain(&self) {
+        self.draining.set(true);
+        for waker in self.seats.borrow().wakers.iter().flatten() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Connections open now.
+    pub(crate) fn connections(&self) -> usize {
+        let seats = self.seats.borrow();
+        seats.wakers.len() - seats.free.len()
+    }
+
+    pub(crate) fn sit(&self, waker: Waker) -> Seat<'_> {
+        let mut seats = self.seats.borrow_mut();
+        let number = match seats.free.pop() {
+            Some(number) => number,
+            None => {
+                seats.wakers.push(None);
+                seats.wakers.len() - 1
+            }
+        };
+        seats.wakers[number] = Some(waker);
+        Seat { worker: self, number }
+    }
+
+    /// Facts for a new exchange.
+    pub(crate) fn take_exchange(&self, peer: Peer) -> Exchange {
+        let client = match peer {
+            Peer::Ip(address) => Some(address),
+            Peer::Unix => None,
+        };
+        match self.spare.borrow_mut().pop() {
+            Some(mut exchange) => {
+                exchange.reset(client, false);
+                exchange
+            }
+            None => Exchange::new(Facts::new(client, false)),
+        }
+    }
+
+    pub(crate) fn give_exchange(&self, exchange: Exchange) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE_EXCHANGES {
+            spare.push(exchange);
+        }
+    }
+}

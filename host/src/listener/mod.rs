@@ -1,0 +1,61 @@
+//! Sockets become connections.
+
+mod bind;
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::http::connection;
+use crate::http::worker::Worker;
+use crate::net::{Peer, Stream};
+
+pub(crate) use bind::{Bound, bind};
+
+/// How long to wait after an accept that failed for want of descriptors or memory.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// A listening socket of one worker.
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Accepts until `stop`, then takes what is waiting already and closes. Connections are tasks of `connections`.
+    pub(crate) async fn run(self, worker: Rc<Worker>, connections: TaskTracker, stop: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                accepted = self.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    connections.spawn_local(connection::serve(worker.clone(), stream, peer));
+                }
+                // The client was gone before it was accepted.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::error!(%error, "could not accept a connection");
+                    tokio::time::sleep(BACK_OFF).await;
+                }
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((Stream::Tcp(stream), Peer::Ip(peer.ip().to_canonical())))
+            }
+            Self::Unix(listener) => Ok((Stream::Unix(listener.accept().await?.0), Peer::Unix)),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Bytes in and out: sockets, their buffers and their deadlines. Knows nothing of HTTP.
+
+mod buffer;
+mod deadline;
+mod stream;
+mod transport;
+
+pub(crate) use buffer::{Buffer, LARGE, SMALL};
+pub(crate) use deadline::Deadline;
+pub(crate) use stream::{Peer, Stream};
+pub(crate) use transport::Transport;

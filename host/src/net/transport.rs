@@ -1,0 +1,205 @@
+//! One connection with what was received and not yet used, what is to be sent, and how long each may take.
+//!
+//! Everything here is polled and keeps its state, so that one task can wait for both directions of two
+//! connections at once and drop any wait without losing a byte.
+
+use std::future::poll_fn;
+use std::io::{self, ErrorKind, IoSlice};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::net::{Buffer, Deadline, Stream};
+
+/// Bytes of output memory an idle connection may keep.
+const KEPT_OUTPUT: usize = 16 * 1024;
+
+/// A connection with its buffers and deadlines.
+pub(crate) struct Transport {
+    stream: Stream,
+    /// Received, not yet used.
+    pub(crate) input: Buffer,
+    /// To be sent, in order, before anything else.
+    pub(crate) output: Vec<u8>,
+    sent: usize,
+    /// The longest wait for a single read.
+    pub(crate) read_timeout: Duration,
+    /// The longest wait for a single write.
+    pub(crate) write_timeout: Duration,
+    /// A moment that ends every wait, however short it has been.
+    pub(crate) latest: Option<Instant>,
+    read_due: Option<Instant>,
+    write_due: Option<Instant>,
+    reading: Deadline,
+    writing: Deadline,
+    /// All bytes ever read and written.
+    pub(crate) bytes_read: u64,
+    pub(crate) bytes_written: u64,
+}
+
+impl Transport {
+    pub(crate) fn new(stream: Stream, read_timeout: Duration, write_timeout: Duration) -> Self {
+        Self {
+            stream,
+            input: Buffer::default(),
+            output: Vec::new(),
+            sent: 0,
+            read_timeout,
+            write_timeout,
+            latest: None,
+            read_due: None,
+            write_due: None,
+            reading: Deadline::default(),
+            writing: Deadline::default(),
+            bytes_read: 0,
+            bytes_written: 0,
+        }
+    }
+
+    /// Reads once into `input`: `Ok(0)` is the end of the stream.
+    ///
+    /// # Errors
+    /// `TimedOut` when nothing came within `read_timeout` or before `latest`; `OutOfMemory` when `input` is full.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match self.poll_receive(cx) {
+            Poll::Ready(result) => {
+                self.read_due = None;
+                Poll::Ready(result)
+            }
+            Poll::Pending => {
+                let due = earlier(*self.read_due.get_or_insert_with(|| Instant::now() + self.read_timeout), self.latest);
+                ready!(self.reading.poll(cx, due));
+                self.read_due = None;
+                Poll::Ready(Err(ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+
+    /// Reads if something came, without a time limit: for noticing that a peer goes away while it has nothing to
+    /// say. Pending for ever once `input` is full.
+    pub(crate) fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.input.capacity() > 0 && self.input.len() == self.input.capacity() {
+            return Poll::Pending;
+        }
+        self.poll_receive(cx)
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.input.capacity() == 0 {
+            // Memory is taken only when there is something to put into it.
+            ready!(self.stream.poll_readable(cx))?;
+        }
+        let space = self.input.space();
+        if space.is_empty() {
+            return Poll::Ready(Err(ErrorKind::OutOfMemory.into()));
+        }
+        let n = ready!(self.stream.poll_read(cx, space))?;
+        self.input.received(n);
+        self.bytes_read += n as u64;
+        Poll::Ready(Ok(n))
+    }
+
+    /// Whether anything waits to be sent.
+    pub(crate) fn has_output(&self) -> bool {
+        self.sent < self.output.len()
+    }
+
+    /// Whether some of `output` was sent and some was not.
+    pub(crate) fn is_mid_output(&self) -> bool {
+        self.sent > 0
+    }
+
+    /// Sends all of `output`.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.has_output() {
+            ready!(self.poll_send(cx, &[]))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends `output` and after it `data`, in one system call where the peer takes it. Answers how many bytes of
+    /// `data` were sent, perhaps 0.
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let head = &self.output[self.sent..];
+        let parts = [IoSlice::new(head), IoSlice::new(data)];
+        let parts = match (head.is_empty(), data.is_empty()) {
+            (true, true) => return Poll::Ready(Ok(0)),
+            (true, false) => &parts[1..],
+            (false, true) => &parts[..1],
+            (false, false) => &parts[..],
+        };
+        let written = match self.stream.poll_write(cx, parts) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
+            Poll::Ready(result) => result?,
+            Poll::Pending => {
+                let due =
+                    earlier(*self.write_due.get_or_insert_with(|| Instant::now() + self.write_timeout), self.latest);
+                ready!(self.writing.poll(cx, due));
+                self.write_due = None;
+                return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+            }
+        };
+        self.write_due = None;
+        self.bytes_written += written as u64;
+        let of_head = written.min(head.len());
+        self.sent += of_head;
+        if self.sent == self.output.len() {
+            self.output.clear();
+            self.sent = 0;
+        }
+        Poll::Ready(Ok(written - of_head))
+    }
+
+    pub(crate) async fn fill(&mut self) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Has the coming close reset the connection, so that the peer cannot take what it got for complete.
+    pub(crate) fn abort(&mut self) {
+        self.stream.abort();
+    }
+
+    /// Says that nothing more will be sent.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_shutdown(cx)
+    }
+
+    /// Ready when there is something to read, or the end, or `due` has passed (`false`). Holds no memory.
+    pub(crate) fn poll_wake(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<bool> {
+        if !self.input.is_empty() || self.stream.poll_readable(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        self.reading.poll(cx, due).map(|()| false)
+    }
+
+    /// Whether a connection that should be silent is: nothing came and it was not closed. No system call unless
+    /// something did happen.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        if !self.input.is_empty() {
+            return false;
+        }
+        // Readiness may be old news: a read that would wait proves it.
+        let quiet = self.stream.poll_readable(&mut cx).is_pending() || self.poll_receive(&mut cx).is_pending();
+        self.input.release();
+        quiet
+    }
+
+    /// Gives back what an idle connection does not need.
+    pub(crate) fn rest(&mut self) {
+        self.input.release();
+        if self.output.capacity() > KEPT_OUTPUT || self.input.capacity() == 0 {
+            self.output = Vec::new();
+        }
+        (self.read_due, self.write_due, self.latest) = (None, None, None);
+    }
+}
+
+fn earlier(due: Instant, latest: Option<Instant>) -> Instant {
+    latest.map_or(due, |latest| due.min(latest))
+}

@@ -1,0 +1,224 @@
+//! Everything a configuration needs before it can serve, built aside: plugins compiled and configured, names
+//! resolved. Nothing here listens or serves; all faults are found before anything is given up for it.
+
+use std::collections::HashMap;
+use std::net::ToSocketAddrs;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings};
+use crate::plugins::{Kind, Limits, Member, Plugin, PluginError, PluginHost, ReadyBalancer, ReadyRetry, ReadyRewriter, Use, builtin, verify_digest};
+use crate::router::Router;
+use crate::upstream::endpoint::{Endpoint, EndpointId, Loads};
+use crate::upstream::health::Health;
+use crate::upstream::{Shared, Target};
+
+/// What is common to all workers.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) workers: usize,
+    pub(crate) router: Arc<Router>,
+    /// In the order of the configuration.
+    pub(crate) upstreams: Vec<Arc<Shared>>,
+    pub(crate) uses: Vec<Use>,
+}
+
+/// What one worker turns into its own copy of everything: plugin instances, configured and ready to be called.
+pub(crate) struct Blueprint {
+    /// By upstream.
+    pub(crate) balancers: Vec<ReadyBalancer>,
+    /// By upstream.
+    pub(crate) retries: Vec<ReadyRetry>,
+    /// By route.
+    pub(crate) rewriters: Vec<Vec<ReadyRewriter>>,
+}
+
+impl Parts {
+    /// Builds the parts of a configuration for `workers` threads, with a blueprint for each.
+    ///
+    /// # Errors
+    /// Every fault of every plugin and every name that cannot be resolved.
+    pub(crate) fn build(config: Config, host: &PluginHost, workers: usize) -> Result<(Self, Vec<Blueprint>), Faults> {
+        let mut builder = Builder { config: &config, host, workers, plugins: HashMap::new(), uses: Vec::new(), faults: Vec::new() };
+        let upstreams: Vec<_> = config.upstreams.iter().map(|upstream| Arc::new(builder.upstream(upstream))).collect();
+        let mut blueprints: Vec<_> = (0..workers)
+            .map(|_| Blueprint { balancers: Vec::new(), retries: Vec::new(), rewriters: Vec::new() })
+            .collect();
+        for shared in &upstreams {
+            builder.decisions(shared, &mut blueprints);
+        }
+        for route in &config.routes {
+            builder.rewriters(route, &mut blueprints);
+        }
+        let Builder { uses, faults, .. } = builder;
+        if !faults.is_empty() {
+            return Err(Faults { file: config.file.clone(), faults });
+        }
+        let router = Arc::new(Router::new(&config.routes));
+        Ok((Self { config, workers, router, upstreams, uses }, blueprints))
+    }
+}
+
+struct Builder<'c> {
+    config: &'c Config,
+    host: &'c PluginHost,
+    workers: usize,
+    /// By name; `None` for one whose faults have been told.
+    plugins: HashMap<String, Option<Plugin>>,
+    uses: Vec<Use>,
+    faults: Vec<Fault>,
+}
+
+impl Builder<'_> {
+    fn upstream(&mut self, upstream: &config::Upstream) -> Shared {
+        let endpoint = |(id, endpoint): (usize, &config::Endpoint)| Endpoint {
+            id: id as EndpointId,
+            address: endpoint.text.as_str().into(),
+            weight: endpoint.weight,
+            priority: u32::from(endpoint.backup),
+            zone: endpoint.zone.clone(),
+            labels: endpoint.labels.clone(),
+            down: endpoint.down,
+        };
+        let endpoints: Vec<_> = upstream.endpoints.iter().enumerate().map(endpoint).collect();
+        let targets = upstream.endpoints.iter().map(|endpoint| self.target(upstream, endpoint)).collect();
+        let limits: Vec<_> = upstream.endpoints.iter().map(|endpoint| endpoint.max_connections).collect();
+        let passive = &upstream.passive;
+        Shared {
+            name: upstream.name.as_str().into(),
+            loads: Arc::new(Loads::new(self.workers, endpoints.len())),
+            health: Health::new(&endpoints, &limits, passive.max_fails, passive.fail_timeout),
+            endpoints,
+            targets,
+            config: upstream.clone(),
+        }
+    }
+
+    fn target(&mut self, upstream: &config::Upstream, endpoint: &config::Endpoint) -> Target {
+        match &endpoint.address {
+            EndpointAddress::Unix(path) => Target::Unix(path.clone()),
+            EndpointAddress::Tcp { host, port } => match (host.as_str(), *port).to_socket_addrs() {
+                Ok(addresses) => Target::Tcp(addresses.collect()),
+                Err(error) => {
+                    let message = format!("endpoint `{}` of upstream `{}`: {error}", endpoint.text, upstream.name);
+                    self.fault(upstream.balance.place, message);
+                    Target::Tcp(Vec::new())
+                }
+            },
+        }
+    }
+
+    /// The balancer and the retry policy of an upstream, for every worker.
+    fn decisions(&mut self, shared: &Arc<Shared>, blueprints: &mut [Blueprint]) {
+        let Shared { config, name, endpoints, loads, .. } = &**shared;
+        let member = |endpoint: &Endpoint| Member { endpoint: endpoint.clone(), ready: !endpoint.down };
+        let members: Arc<[Member]> = endpoints.iter().map(member).collect();
+        self.each(Kind::Balancer, &config.balance, &format!("upstream {name}: balance"), blueprints, |used, worker, blueprint| {
+            blueprint.balancers.push(used.balancer(worker, members.clone(), loads.clone())?);
+            Ok(())
+        });
+        let policy = &config.retry.policy;
+        self.each(Kind::Retry, policy, &format!("upstream {name}: retry"), blueprints, |used, worker, blueprint| {
+            blueprint.retries.push(used.retry(worker)?);
+            Ok(())
+        });
+    }
+
+    fn rewriters(&mut self, route: &config::Route, blueprints: &mut [Blueprint]) {
+        for blueprint in blueprints.iter_mut() {
+            blueprint.rewriters.push(Vec::new());
+        }
+        for (step, rewriter) in route.rewrite.iter().enumerate() {
+            let name = format!("route {}: rewrite {}", route.name, step + 1);
+            self.each(Kind::Rewriter, rewriter, &name, blueprints, |used, worker, blueprint| {
+                let ready = used.rewriter(worker)?;
+                blueprint.rewriters.last_mut().expect("pushed above").push(ready);
+                Ok(())
+            });
+        }
+    }
+
+    /// Makes a use of a plugin, and an instance of it for each worker.
+    fn each(
+        &mut self,
+        kind: Kind,
+        wanted: &PluginUse,
+        name: &str,
+        blueprints: &mut [Blueprint],
+        mut instantiate: impl FnMut(&Use, usize, &mut Blueprint) -> Result<(), PluginError>,
+    ) {
+        let Some(plugin) = self.plugin(&wanted.plugin, wanted.place) else { return };
+        let made = plugin.use_as(kind, name, &wanted.settings).and_then(|used| {
+            for (worker, blueprint) in blueprints.iter_mut().enumerate() {
+                instantiate(&used, worker, blueprint)?;
+            }
+            Ok(used)
+        });
+        match made {
+            Ok(used) => self.uses.push(used),
+            Err(PluginError::Refused { issues, .. }) => {
+                for issue in issues {
+                    let at = if issue.path.is_empty() { String::new() } else { format!(": `{}`", issue.path) };
+                    let message = format!("plugin `{}` ({name}){at}: {}", wanted.plugin, issue.message);
+                    self.fault(place(&wanted.settings, &issue.path, wanted.place), message);
+                }
+            }
+            Err(error) => self.fault(wanted.place, format!("{name}: {}", chain(&error))),
+        }
+    }
+
+    /// A plugin by its name, loaded at its first use.
+    fn plugin(&mut self, name: &str, place: Place) -> Option<Plugin> {
+        if let Some(known) = self.plugins.get(name) {
+            return known.clone();
+        }
+        let own = self.config.plugins.iter().find(|plugin| plugin.name == name);
+        let (loaded, place) = match own {
+            Some(own) => (self.load(own), own.place),
+            None => (self.load_builtin(name), place),
+        };
+        let plugin = loaded.map_err(|message| self.fault(place, message)).ok();
+        self.plugins.insert(name.to_owned(), plugin.clone());
+        plugin
+    }
+
+    fn load(&self, own: &config::Plugin) -> Result<Plugin, String> {
+        let limits = Limits { deadline: own.deadline, memory: own.memory, on_failure: own.on_failure };
+        let bytes = read(&own.path)?;
+        if let Some(expected) = &own.sha256 {
+            verify_digest(&own.name, &bytes, expected).map_err(|error| chain(&error))?;
+        }
+        self.host.load(&own.name, &bytes, limits).map_err(|error| chain(&error))
+    }
+
+    fn load_builtin(&self, name: &str) -> Result<Plugin, String> {
+        let builtin = builtin::find(name).ok_or_else(|| format!("there is no plugin `{name}`"))?;
+        self.host.load(name, builtin.component, Limits::default()).map_err(|error| chain(&error))
+    }
+
+    fn fault(&mut self, place: Place, message: String) {
+        self.faults.push(Fault::new(place, message));
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("could not read {}: {error}", path.display()))
+}
+
+/// Where an issue's setting is written, or else the use.
+fn place(settings: &Settings, path: &str, otherwise: Place) -> Place {
+    let place = settings.place(path);
+    if place == Place::default() { otherwise } else { place }
+}
+
+/// An error with its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

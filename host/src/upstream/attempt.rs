@@ -1,0 +1,174 @@
+//! One try: send the request to one endpoint and wait for the head of its response.
+
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::task::{Context, Poll, ready};
+
+use tokio::time::Instant;
+
+use crate::http::facts::Exchange;
+use crate::http::h1::{self, ConnectionOption, Encoding, Limits, RequestOptions, ResponseOptions};
+use crate::http::head::{ResponseHead, Version};
+use crate::http::upload::{ClientFault, Upload, UploadError};
+use crate::net::Transport;
+use crate::upstream::pool::Connection;
+use crate::upstream::retry::Failure;
+
+/// Interim responses an endpoint may send before its final one.
+const MAX_INTERIM: u32 = 64;
+
+/// Why an attempt brought no response.
+#[derive(Debug)]
+pub(crate) enum AttemptError {
+    /// The endpoint's fault.
+    Failed { failure: Failure, sent: bool, cause: io::Error },
+    /// The client's: there is nobody left to answer, or nothing whole to send.
+    Client(ClientFault),
+}
+
+/// What an exchange lends to its attempts.
+pub(crate) struct Sending<'a> {
+    pub(crate) exchange: &'a mut Exchange,
+    pub(crate) client: &'a mut Transport,
+    pub(crate) upload: &'a mut Upload,
+    pub(crate) limits: &'a Limits,
+    /// Whether the client asks to change protocols, and the endpoint may agree.
+    pub(crate) upgrade: bool,
+    /// A moment after which nobody waits for an answer any more.
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl Sending<'_> {
+    /// Sends the request on `connection` and reads the response's head into the exchange. The request's body may
+    /// still be on its way when the head is there.
+    pub(crate) async fn attempt(&mut self, connection: &mut Connection) -> Result<(), AttemptError> {
+        let endpoint = &mut connection.transport;
+        endpoint.latest = self.deadline;
+        self.client.latest = self.deadline;
+        let written_before = endpoint.bytes_written;
+        let failed = |endpoint: &Transport, failure, cause| AttemptError::Failed {
+            failure,
+            sent: endpoint.bytes_written > written_before,
+            cause,
+        };
+
+        let facts = &**self.exchange;
+        let upgrade = if self.upgrade { h1::requested_upgrade(&facts.request) } else { None };
+        let options = RequestOptions {
+            fallback_host: &facts.endpoint,
+            connection: upgrade.map_or(ConnectionOption::Implied, ConnectionOption::Upgrade),
+        };
+        h1::encode_request(&mut endpoint.output, &facts.request, self.upload.encoding(), options);
+        match self.upload.begin(self.client, endpoint) {
+            Ok(()) => {}
+            Err(UploadError::Client(fault)) => return Err(AttemptError::Client(fault)),
+            Err(UploadError::Endpoint(cause)) => return Err(failed(endpoint, Failure::Reset, cause)),
+        }
+
+        let mut interim = 0;
+        let mut unsent: Option<io::Error> = None;
+        poll_fn(|cx| {
+            self.poll_upload(cx, endpoint, &mut unsent)?;
+            loop {
+                // What was said before a write failed may be the answer (RFC 9112 section 9.5), so reading goes on.
+                let head = match self.poll_head(cx, endpoint) {
+                    Poll::Pending if unsent.is_none() => return Poll::Pending,
+                    Poll::Pending => Err((Failure::Reset, unsent.take().unwrap_or_else(|| ErrorKind::BrokenPipe.into()))),
+                    Poll::Ready(head) => head,
+                };
+                if let Err((failure, cause)) = head {
+                    return Poll::Ready(Err(failed(endpoint, failure, cause)));
+                }
+                let response = &self.exchange.response;
+                if !is_interim(response, self.upgrade) {
+                    return Poll::Ready(Ok(()));
+                }
+                interim += 1;
+                if interim > MAX_INTERIM || response.status == 101 {
+                    let cause = io::Error::new(ErrorKind::InvalidData, "an interim response that nobody asked for");
+                    return Poll::Ready(Err(failed(endpoint, Failure::Protocol, cause)));
+                }
+                self.forward_interim(cx);
+            }
+        })
+        .await
+    }
+
+    /// Moves the request's body on, and looks whether the client is still there.
+    fn poll_upload(
+        &mut self,
+        cx: &mut Context<'_>,
+        endpoint: &mut Transport,
+        unsent: &mut Option<io::Error>,
+    ) -> Result<(), AttemptError> {
+        if !self.upload.is_over() {
+            match self.upload.poll(cx, self.client, endpoint) {
+                Poll::Pending if !self.upload.is_received() => return Ok(()),
+                Poll::Pending | Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(UploadError::Client(fault))) => return Err(AttemptError::Client(fault)),
+                Poll::Ready(Err(UploadError::Endpoint(error))) => *unsent = Some(error),
+            }
+        }
+        if self.upload.is_received() {
+            watch(cx, self.client).map_err(AttemptError::Client)?;
+        }
+        Ok(())
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>, endpoint: &mut Transport) -> Poll<Result<(), (Failure, io::Error)>> {
+        loop {
+            if !endpoint.input.is_empty() {
+                match h1::parse_response(endpoint.input.bytes(), self.limits, &mut self.exchange.response) {
+                    Ok(Some(length)) => {
+                        endpoint.input.consume(length);
+                        return Poll::Ready(Ok(()));
+                    }
+                    Ok(None) if endpoint.input.len() == endpoint.input.capacity() => {
+                        endpoint.input.grow(self.limits.max_head.max(2 * endpoint.input.capacity()));
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        return Poll::Ready(Err((Failure::Protocol, io::Error::new(ErrorKind::InvalidData, error))));
+                    }
+                }
+            }
+            match ready!(endpoint.poll_fill(cx)) {
+                Ok(0) => return Poll::Ready(Err((Failure::Reset, ErrorKind::UnexpectedEof.into()))),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::TimedOut => {
+                    return Poll::Ready(Err((Failure::ResponseTimeout, error)));
+                }
+                Err(error) => return Poll::Ready(Err((Failure::Reset, error))),
+            }
+        }
+    }
+
+    /// Passes `103 Early Hints` and the like on; `100 Continue` the client has had from us.
+    fn forward_interim(&mut self, cx: &mut Context<'_>) {
+        let response = &self.exchange.response;
+        if response.status != 100 && self.exchange.request.version >= Version::Http11 {
+            // Interim responses carry no date.
+            let options = ResponseOptions { date: &[b' '; 29], connection: ConnectionOption::Implied };
+            h1::encode_response(&mut self.client.output, response, Encoding::None, options);
+            // If the client does not take it now, it leaves with what comes next.
+            let _ = self.client.poll_flush(cx);
+        }
+    }
+}
+
+/// Whether the client has gone away, while it has nothing to say.
+pub(crate) fn watch(cx: &mut Context<'_>, client: &mut Transport) -> Result<(), ClientFault> {
+    loop {
+        match client.poll_watch(cx) {
+            Poll::Pending => return Ok(()),
+            Poll::Ready(Ok(0)) => return Err(ClientFault::Gone),
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(error)) => return Err(ClientFault::of(&error)),
+        }
+    }
+}
+
+/// Whether another head follows.
+fn is_interim(response: &ResponseHead, upgrade: bool) -> bool {
+    (100..200).contains(&response.status) && !(response.status == 101 && upgrade)
+}
