@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn a_proxy_has_several_endpoints_and_defaults() {
-        let Ok(Arguments { command: Some(Command::Proxy(proxy)), .. }) = parse("staunch proxy --to a:1 --to b:2") else {
+        let Ok(Arguments { command: Some(Command::Proxy(proxy)), .. }) = parse("staunch proxy --to a:1 --to b:2")
+        else {
             panic!("a proxy was asked for");
         };
 
@@ -128,8 +129,14 @@ mod tests {
 
     #[test]
     fn wrong_arguments_end_with_2() {
-        for line in ["staunch", "staunch walk", "staunch proxy", "staunch run -x", "staunch -c a run", "staunch proxy --to a:1 --listen x"]
-        {
+        for line in [
+            "staunch",
+            "staunch walk",
+            "staunch proxy",
+            "staunch run -x",
+            "staunch -c a run",
+            "staunch proxy --to a:1 --listen x",
+        ] {
             let error = parse(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}: {error}");
         }

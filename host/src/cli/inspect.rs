@@ -51,9 +51,7 @@ fn describe(plugin: &Plugin) -> String {
 fn asked_for(plugin: &Plugin, kind: Kind) -> Result<String, PluginError> {
     let used = plugin.use_as(kind, "plugin inspect", &Settings::default())?;
     Ok(match kind {
-        Kind::Balancer => {
-            balancer_needs(used.balancer(0, [member()].into(), Arc::new(Loads::new(1, 1)))?.needs())
-        }
+        Kind::Balancer => balancer_needs(used.balancer(0, [member()].into(), Arc::new(Loads::new(1, 1)))?.needs()),
         Kind::Retry => retry_needs(used.retry(0)?.needs()),
         Kind::Rewriter => {
             let sides = used.rewriter(0)?.sides();
@@ -104,7 +102,8 @@ fn key(source: &KeySource) -> String {
 }
 
 fn retry_needs(needs: &RetryNeeds) -> String {
-    let range = |&(first, last): &(u16, u16)| if first == last { first.to_string() } else { format!("{first}–{last}") };
+    let range =
+        |&(first, last): &(u16, u16)| if first == last { first.to_string() } else { format!("{first}–{last}") };
     let mut asked: Vec<String> = Vec::new();
     if !needs.statuses.is_empty() {
         asked.push(format!("the statuses {}", needs.statuses.iter().map(range).collect::<Vec<_>>().join(", ")));

@@ -17,8 +17,8 @@ use staunch::telemetry::log;
 
 use crate::demo;
 
-use arguments::{Arguments, Command, PluginCommand};
 pub(crate) use arguments::DemoArguments;
+use arguments::{Arguments, Command, PluginCommand};
 pub(crate) use run::{start, wait};
 
 /// Why a command ended badly, with everything there is to say about it.

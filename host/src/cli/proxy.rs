@@ -45,7 +45,9 @@ mod tests {
 
         let endpoints: Vec<_> = config.upstreams[0].endpoints.iter().map(|endpoint| &*endpoint.text).collect();
         assert_eq!(endpoints, ["127.0.0.1:1", "unix:/tmp/a"]);
-        assert!(matches!(config.routes[..], [ref route] if route.action == Action::Upstream(0) && route.hosts.is_empty()));
+        assert!(
+            matches!(config.routes[..], [ref route] if route.action == Action::Upstream(0) && route.hosts.is_empty())
+        );
         assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     }
 
@@ -57,7 +59,7 @@ mod tests {
         let Err(Failure::Arguments(text)) = config(&arguments) else { panic!("they were accepted") };
 
         assert_eq!(text.lines().count(), 3, "{text}");
-        assert!(text.contains("http://a:80") && text.contains("round-robbin"), "{text}");
+        assert!(text.contains("no scheme") && text.contains("no port") && text.contains("round-robbin"), "{text}");
         assert!(!text.starts_with(|first: char| first.is_ascii_digit()), "{text}");
     }
 }

@@ -14,12 +14,14 @@ pub(super) type Switches = Arc<[(&'static str, watch::Sender<bool>)]>;
 
 /// What the control server answers.
 pub(super) fn router(switches: Switches) -> Router {
-    let set = |is_to_run| async move |State(switches): State<Switches>, Path(name): Path<String>| {
-        let Some((_, switch)) = switches.iter().find(|(other, _)| *other == name) else {
-            return (StatusCode::NOT_FOUND, format!("there is no origin `{name}`\n"));
-        };
-        switch.send_replace(is_to_run);
-        (StatusCode::OK, list(&switches))
+    let set = |is_to_run| {
+        async move |State(switches): State<Switches>, Path(name): Path<String>| {
+            let Some((_, switch)) = switches.iter().find(|(other, _)| *other == name) else {
+                return (StatusCode::NOT_FOUND, format!("there is no origin `{name}`\n"));
+            };
+            switch.send_replace(is_to_run);
+            (StatusCode::OK, list(&switches))
+        }
     };
     Router::new()
         .route("/demo/", get(async |State(switches): State<Switches>| list(&switches)))

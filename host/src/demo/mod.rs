@@ -14,7 +14,8 @@ use crate::cli::{DemoArguments, Failure, complain, say, start, wait};
 use origins::Origins;
 
 pub(crate) fn run(arguments: &DemoArguments) -> Result<(), Failure> {
-    let origins = Origins::start().map_err(|error| Failure::internal(format_args!("no origin can be started: {error}")))?;
+    let origins =
+        Origins::start().map_err(|error| Failure::internal(format_args!("no origin can be started: {error}")))?;
     let admin = is_free(&arguments.admin).then_some(&arguments.admin);
     if admin.is_none() {
         complain(format_args!("{} is in use: there will be no admin server (see `--admin`)", arguments.admin));

@@ -1,6 +1,7 @@
 //! A small server that tells who it is and what it was sent.
 
 use std::fmt::Write;
+use std::future::ready;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,9 +12,9 @@ use axum::routing::any;
 
 /// What an origin answers.
 pub(super) fn router(name: &'static str) -> Router {
-    let sign = async move |mut response: Response| {
+    let sign = move |mut response: Response| {
         response.headers_mut().insert("x-origin", HeaderValue::from_static(name));
-        response
+        ready(response)
     };
     Router::new()
         .route("/name", any(async |State(name): State<&'static str>| format!("{name}\n")))
