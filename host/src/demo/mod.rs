@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<(), Failure> {
     let config = config(&arguments.listen, admin, &origins).map_err(Failure::Arguments)?;
     let proxy = start(config).map_err(|failure| with_hint(failure, arguments))?;
     if let Some(address) = proxy.addresses().first() {
-        say(welcome(address, proxy.admin_address()));
+        say(welcome(address, proxy.admin_address(), &origins));
     }
     wait(proxy)
 }
@@ -58,7 +58,7 @@ fn with_hint(failure: Failure, arguments: &DemoArguments) -> Failure {
     }
 }
 
-fn welcome(listen: &ListenAddress, admin: Option<&ListenAddress>) -> String {
+fn welcome(listen: &ListenAddress, admin: Option<&ListenAddress>, origins: &Origins) -> String {
     // What curl is given: any address of this machine is reached over loopback.
     let reached = |address: &ListenAddress| match address {
         ListenAddress::Tcp(address) if address.ip().is_unspecified() => {
@@ -71,7 +71,7 @@ fn welcome(listen: &ListenAddress, admin: Option<&ListenAddress>) -> String {
         ListenAddress::Unix(path) => ("demo".to_owned(), format!("--unix-socket {} ", path.display())),
     };
     let mut text = format!(
-        "\nstaunch listens on {listen}. Behind it are the origins a, b and c, with the weights 5, 1 and 1.\n\n\
+        "\nstaunch listens on {listen}. Behind it are three origins with the weights 5, 1 and 1:\n{}\n\
          \x20 curl -s {socket}'http://{proxy}/name?[1-7]'\n\
          \x20     seven requests over one connection: the smooth order of picks is a a b a c a a\n\
          \x20 curl -i {socket}http://{proxy}/\n\
@@ -80,9 +80,15 @@ fn welcome(listen: &ListenAddress, admin: Option<&ListenAddress>) -> String {
          \x20     stops an origin. Ask for the names again: b's turn is tried elsewhere, then b is left out for 10 s.\n\
          \x20     /demo/start/b starts it again, /demo/ tells which are running\n\
          \x20 curl {socket}http://{proxy}/slow?ms=2000\n\
-         \x20 curl -i {socket}http://{proxy}/status/503\n\
-         \x20     every origin answers 503: the retry policy asks all of them\n\
-         \x20 curl -so big {socket}http://{proxy}/big?size=1000000\n",
+         \x20 curl -i {socket}http://{proxy}/status/418\n\
+         \x20 curl -so big {socket}http://{proxy}/big?size=1000000\n\
+         \x20     answers that take their time, fail or are long\n",
+        origins
+            .addresses()
+            .iter()
+            .take(3)
+            .map(|(name, address)| format!("  {name} on {address}\n"))
+            .collect::<String>(),
     );
     match admin {
         Some(address @ ListenAddress::Tcp(_)) => {
