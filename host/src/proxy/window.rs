@@ -7,11 +7,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{
-    self, AdminListener, AdminState, EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue,
-    PluginStatus, UpstreamStatus, Window,
+    self, AdminListener, AdminState, EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue, PluginStatus, UpstreamStatus,
+    Window,
 };
 use crate::listener::{Bound, Listener};
-use crate::plugins::{self, Cause, Kind, MetricValue, PluginHost, Use, UseStatus};
+use crate::plugins::{self, Cause, Kind, PluginHost, Use, UseStatus};
 use crate::proxy::parts::Parts;
 use crate::telemetry::exposition::Exposition;
 use crate::telemetry::metrics::Metrics;
@@ -106,7 +106,7 @@ impl Glass {
             last_fault: status.last_fault,
             fallbacks: status.fallbacks,
             trips: status.trips,
-            metrics: status.metrics.into_iter().map(own_metric).collect(),
+            metrics: status.metrics.into_iter().map(metric).collect(),
             tripped: status.tripped_for.is_some_and(|left| left > Duration::ZERO),
             ns_per_call: status.mean_call.map(|mean| u64::try_from(mean.as_nanos()).unwrap_or(u64::MAX)),
             plugin: status.plugin,
@@ -157,11 +157,11 @@ fn faults(status: &UseStatus) -> PluginFaults {
     }
 }
 
-fn own_metric(metric: plugins::PluginMetric) -> PluginMetric {
+fn metric(metric: plugins::PluginMetric) -> PluginMetric {
     let value = match metric.value {
-        MetricValue::Counter(count) => PluginMetricValue::Counter(count),
-        MetricValue::Gauge(value) => PluginMetricValue::Gauge(value),
-        MetricValue::Histogram { bounds, counts, sum } => {
+        plugins::MetricValue::Counter(count) => PluginMetricValue::Counter(count),
+        plugins::MetricValue::Gauge(value) => PluginMetricValue::Gauge(value),
+        plugins::MetricValue::Histogram { bounds, counts, sum } => {
             PluginMetricValue::Histogram { bounds: bounds.to_vec(), counts, sum }
         }
     };
