@@ -10,7 +10,7 @@ use crate::filters::LocalResponse;
 use crate::http::error::ExchangeError;
 use crate::http::facts::Exchange;
 use crate::http::h1::{self, BodyDecoder, BodyEncoder, BodyKind, ConnectionOption, Encoding, ResponseOptions};
-use crate::http::head::Version;
+use crate::http::head::{Known, Version};
 use crate::http::pump::Pump;
 use crate::http::site::{Route, Site};
 use crate::http::tunnel::{TunnelEnd, tunnel};
@@ -124,10 +124,8 @@ async fn download(
     sent: &mut Sent,
 ) -> Result<(), ExchangeError> {
     let encoding = Encoding::for_response(&exchange.response, kind, exchange.request.version);
-    let keep = client.keeps_alive
-        && !client.worker.is_draining()
-        && upload.is_received()
-        && encoding != Encoding::UntilClose;
+    let keep =
+        client.keeps_alive && !client.worker.is_draining() && upload.is_received() && encoding != Encoding::UntilClose;
     let connection = match (keep, exchange.request.version) {
         (false, _) => ConnectionOption::Close,
         (true, Version::Http10) => ConnectionOption::KeepAlive,
@@ -177,7 +175,10 @@ async fn upgrade(
     mut response: Response,
     sent: &mut Sent,
 ) -> Result<(), ExchangeError> {
-    let protocols = exchange.response.fields.get(b"upgrade").unwrap_or_default();
+    let Some(protocols) = exchange.response.fields.known(Known::Upgrade).filter(|value| !value.is_empty()) else {
+        let cause = std::io::Error::new(std::io::ErrorKind::InvalidData, "a 101 that names no protocol");
+        return Err(ExchangeError::BadResponse(cause));
+    };
     let options = ResponseOptions { date: &client.worker.date(), connection: ConnectionOption::Upgrade(protocols) };
     h1::encode_response(&mut client.transport.output, &exchange.response, Encoding::None, options);
     sent.after = Some(After::Abort);

@@ -16,7 +16,6 @@
 //! [`Filter`]: crate::filters::Filter
 
 mod balancer;
-pub mod builtin;
 #[allow(
     unsafe_code,
     unreachable_pub,
@@ -27,6 +26,7 @@ pub mod builtin;
     reason = "generated code"
 )]
 mod bindings;
+pub mod builtin;
 mod clock;
 mod engine;
 mod error;

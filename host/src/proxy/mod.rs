@@ -58,20 +58,24 @@ impl Proxy {
     /// # Errors
     /// Every fault of plugins, names and addresses; nothing is served then.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let host = PluginHost::new().map_err(|error| fault(&config, format!("the plugin host did not start: {error}")))?;
+        let host =
+            PluginHost::new().map_err(|error| fault(&config, format!("the plugin host did not start: {error}")))?;
         let workers = workers(&config);
         let (parts, blueprints) = Parts::build(config, &host, workers)?;
         let parts = Arc::new(parts);
         let config = &parts.config;
         let bound = Arc::new(bind(config, workers)?);
         let admin = match &config.admin {
-            Some(admin) => Some(listener::bind(&admin.address, 1).map_err(|error| cannot_listen(config, &admin.address, &error))?),
+            Some(admin) => {
+                Some(listener::bind(&admin.address, 1).map_err(|error| cannot_listen(config, &admin.address, &error))?)
+            }
             None => None,
         };
         let access_log = match &config.access_log {
-            Some(log) => {
-                Some(AccessLog::start(log).map_err(|error| fault(config, format!("the access log cannot be written: {error}")))?)
-            }
+            Some(log) => Some(
+                AccessLog::start(log)
+                    .map_err(|error| fault(config, format!("the access log cannot be written: {error}")))?,
+            ),
             None => None,
         };
         let metrics = Arc::new(Metrics::new(workers));
@@ -120,7 +124,8 @@ impl Proxy {
 
         let control = Control { parts: parts.clone(), metrics, host, admin, drain, ended };
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || control.run());
-        proxy.control = Some(thread.map_err(|error| fault(&parts.config, format!("the control thread did not start: {error}")))?);
+        proxy.control =
+            Some(thread.map_err(|error| fault(&parts.config, format!("the control thread did not start: {error}")))?);
         Ok(proxy)
     }
 

@@ -3,6 +3,7 @@
 mod attempt;
 pub mod balancer;
 mod budget;
+pub(crate) mod check;
 mod connect;
 pub mod endpoint;
 pub(crate) mod health;
@@ -207,12 +208,9 @@ impl Upstream {
             let plan = self.plan(&mut sending, endpoint, attempt, outcome, sent, began, done);
             let Some(delay) = plan else {
                 return match ended {
-                    Ok(connection) => Ok(Response {
-                        connection,
-                        endpoint,
-                        _in_flight: in_flight,
-                        upstream: self.clone(),
-                    }),
+                    Ok(connection) => {
+                        Ok(Response { connection, endpoint, _in_flight: in_flight, upstream: self.clone() })
+                    }
                     Err(AttemptError::Failed { failure, cause, .. }) => {
                         if sending.deadline.is_some_and(|deadline| done >= deadline) {
                             return Err(UpstreamError::Deadline);
@@ -340,7 +338,8 @@ impl Upstream {
             Outcome::Failed(_) => None,
         };
         let random = fastrand::u64(..);
-        let ended = EndedAttempt { outcome, endpoint, attempt, method, sent, elapsed, remaining, budget, retry_after, random };
+        let ended =
+            EndedAttempt { outcome, endpoint, attempt, method, sent, elapsed, remaining, budget, retry_after, random };
         let plan = self.retry.decide(sending.exchange, ended)?;
         self.refresh(now);
         let elsewhere = self.has_untried(sending.exchange);
