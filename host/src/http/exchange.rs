@@ -43,9 +43,9 @@ pub(crate) enum After {
 
 /// How much of a response has gone to the client.
 #[derive(Debug, Default)]
-struct Sent {
+pub(crate) struct Sent {
     /// Body bytes.
-    body: u64,
+    pub(crate) body: u64,
     /// What becomes of the connection; `None` while nothing of a final response was sent.
     after: Option<After>,
 }
@@ -62,7 +62,7 @@ pub(crate) async fn serve(site: &Site, client: &mut Client<'_>, exchange: &mut E
     let after = match (&error, sent.after) {
         (None, Some(after)) => after,
         // Nothing was sent yet: there is still an answer to give.
-        (Some(error), None) => fail(client, exchange, upload, error).await,
+        (Some(error), None) => fail(client, exchange, upload, error, &mut sent).await,
         (_, _) => After::Abort,
     };
     site.account(route.ok(), exchange, upload.received(), sent.body, error.as_ref());
@@ -212,12 +212,14 @@ pub(crate) async fn fail(
     exchange: &mut Exchange,
     upload: &mut Upload,
     error: &ExchangeError,
+    sent: &mut Sent,
 ) -> After {
     let Some(answer) = respond::failure(error) else {
         exchange.response.clear();
         return After::Abort;
     };
     upload.discard_received(client.transport);
+    sent.body = answer.body.len() as u64;
     let theirs = matches!(error, ExchangeError::BadRequest(_) | ExchangeError::HeadTimeout | ExchangeError::Client(_));
     let keep = client.keeps_alive && !theirs && !client.worker.is_draining();
     match respond::send(client, exchange, upload, answer, keep).await {

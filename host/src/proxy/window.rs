@@ -14,6 +14,7 @@ use crate::admin::{
 use crate::listener::{Bound, Listener};
 use crate::plugins::{self, Cause, Kind, PluginHost, Use, UseStatus};
 use crate::proxy::parts::Parts;
+use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::exposition::Exposition;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::endpoint::Endpoint;
@@ -24,6 +25,7 @@ use crate::upstream::{Shared, check};
 pub(super) struct Control {
     pub(super) parts: Arc<Parts>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) access_log: Option<Arc<AccessLog>>,
     /// Kept alive for the plugins' instances.
     pub(super) host: PluginHost,
     pub(super) admin: Option<Bound>,
@@ -42,7 +44,7 @@ impl Control {
     }
 
     async fn serve(self) {
-        let Self { parts, metrics, host, admin, drain, ended } = self;
+        let Self { parts, metrics, access_log, host, admin, drain, ended } = self;
         // They end with the thread.
         for shared in &parts.upstreams {
             for endpoint in shared.endpoints.iter().filter(|endpoint| !endpoint.down) {
@@ -50,7 +52,7 @@ impl Control {
             }
         }
         let token = parts.config.admin.as_ref().and_then(|admin| admin.token.clone());
-        let state = Arc::new(AdminState::new(Arc::new(Glass { parts, metrics, drain }), token.as_deref()));
+        let state = Arc::new(AdminState::new(Arc::new(Glass { parts, metrics, access_log, drain }), token.as_deref()));
         match admin.map(|bound| bound.listener(0)) {
             Some(Ok(listener)) => {
                 let listener = match listener {
@@ -72,6 +74,7 @@ impl Control {
 struct Glass {
     parts: Arc<Parts>,
     metrics: Arc<Metrics>,
+    access_log: Option<Arc<AccessLog>>,
     drain: CancellationToken,
 }
 
@@ -82,6 +85,9 @@ impl Window for Glass {
 
     fn write_metrics(&self, out: &mut Exposition) {
         self.metrics.write(out);
+        if let Some(log) = &self.access_log {
+            log.write_metrics(out);
+        }
     }
 
     fn upstreams(&self) -> Vec<UpstreamStatus> {

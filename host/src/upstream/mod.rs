@@ -26,7 +26,7 @@ use crate::http::facts::{AttemptFacts, Exchange};
 use crate::http::h1;
 use crate::http::head::Known;
 use crate::http::upload::ClientFault;
-use crate::telemetry::metrics::{AttemptEnd, RequestEnd, UpstreamMetrics};
+use crate::telemetry::metrics::{RequestEnd, UpstreamMetrics};
 
 pub(crate) use attempt::{Sending, watch};
 pub(crate) use connect::{Target, connect};
@@ -273,7 +273,7 @@ impl Upstream {
             Outcome::Failed(_) => true,
             Outcome::Status(status) => !matches!(status, 403 | 404) && self.retry.needs().wants(status),
         };
-        self.metrics.attempt_ended(attempt_end(outcome));
+        self.metrics.attempt_ended(outcome.into());
         let penalty = if failed {
             let (penalty, ejected) = health.failed(id, now);
             self.metrics.passive_failures.increment();
@@ -490,19 +490,6 @@ impl Upstream {
     fn client_error(&self, fault: ClientFault, sending: &Sending<'_>, now: Instant) -> UpstreamError {
         let late = sending.deadline.is_some_and(|deadline| now >= deadline);
         if late && matches!(fault, ClientFault::Slow) { UpstreamError::Deadline } else { fault.into() }
-    }
-}
-
-fn attempt_end(outcome: Outcome) -> AttemptEnd {
-    match outcome {
-        Outcome::Status(status) => AttemptEnd::Status(status),
-        Outcome::Failed(Failure::Connect) => AttemptEnd::Connect,
-        Outcome::Failed(Failure::ConnectTimeout) => AttemptEnd::ConnectTimeout,
-        Outcome::Failed(Failure::Tls) => AttemptEnd::Tls,
-        Outcome::Failed(Failure::Reset) => AttemptEnd::Reset,
-        Outcome::Failed(Failure::ResponseTimeout) => AttemptEnd::ResponseTimeout,
-        Outcome::Failed(Failure::Protocol) => AttemptEnd::Protocol,
-        Outcome::Failed(Failure::Overload) => AttemptEnd::Overload,
     }
 }
 
