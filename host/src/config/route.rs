@@ -27,7 +27,8 @@ pub struct Route {
     pub headers: Vec<(String, String)>,
     pub action: Action,
     pub rewrite: Vec<PluginUse>,
-    /// For the whole exchange, all attempts; `None` (`false`): no limit ("60s" by default).
+    /// For the whole exchange, all attempts; from the request's head to the response's last byte; absent: no
+    /// limit, as in nginx and HAProxy.
     pub timeout: Option<Duration>,
     pub place: Place,
 }
@@ -61,7 +62,7 @@ impl Route {
             headers: Vec::new(),
             action,
             rewrite: Vec::new(),
-            timeout: Some(Duration::from_secs(60)),
+            timeout: None,
             place: Place::default(),
         }
     }
@@ -116,7 +117,7 @@ impl Route {
         let uses = reader.array("rewrite").unwrap_or_default();
         let rewrite = uses.iter().filter_map(|value| PluginUse::read(value, PluginKind::Rewriter, scope)).collect();
         let action = Action::read(reader);
-        let mut timeout = Some(Duration::from_secs(60));
+        let mut timeout = None;
         reader.set_or_off("timeout", &mut timeout);
         Some(Self { hosts, path, methods, headers, rewrite, timeout, place, ..Self::new(action?) })
     }

@@ -3,6 +3,7 @@
 mod attempt;
 pub mod balancer;
 mod budget;
+pub(crate) mod check;
 mod connect;
 pub mod endpoint;
 pub(crate) mod health;
@@ -25,7 +26,7 @@ use crate::http::facts::{AttemptFacts, Exchange};
 use crate::http::h1;
 use crate::http::head::Known;
 use crate::http::upload::ClientFault;
-use crate::telemetry::metrics::{AttemptEnd, RequestEnd, UpstreamMetrics};
+use crate::telemetry::metrics::{RequestEnd, UpstreamMetrics};
 
 pub(crate) use attempt::{Sending, watch};
 pub(crate) use connect::{Target, connect};
@@ -57,6 +58,9 @@ pub(crate) struct Shared {
 /// One upstream as one worker uses it.
 pub(crate) struct Upstream {
     shared: Arc<Shared>,
+    /// This worker's own copies, so that exchanges on several workers do not count references on one cache line.
+    name: Arc<str>,
+    addresses: Vec<Arc<str>>,
     worker: usize,
     balancer: Rc<dyn Balancer>,
     retry: Rc<dyn RetryPolicy>,
@@ -138,6 +142,8 @@ impl Upstream {
             fallback: RefCell::new(RoundRobin::new(endpoints)),
             ready: RefCell::new(shared.endpoints.iter().map(|e| !e.down).collect()),
             seen: Cell::new(0),
+            name: Arc::from(&*shared.name),
+            addresses: shared.endpoints.iter().map(|endpoint| Arc::from(&*endpoint.address)).collect(),
             shared,
             worker,
             balancer,
@@ -147,7 +153,7 @@ impl Upstream {
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
-        &self.shared.name
+        &self.name
     }
 
     /// Hands feedback over that is due. Called a few times a second.
@@ -189,7 +195,7 @@ impl Upstream {
             let endpoint = self.pick(sending.exchange, attempt, now)?;
             let in_flight = InFlight { upstream: self.clone(), endpoint };
             sending.exchange.tried.push(endpoint);
-            sending.exchange.endpoint = self.shared.endpoints[endpoint as usize].address.clone();
+            sending.exchange.endpoint = self.addresses[endpoint as usize].clone();
 
             let ended = self.attempt(&mut sending, endpoint).await;
             let done = Instant::now();
@@ -207,12 +213,9 @@ impl Upstream {
             let plan = self.plan(&mut sending, endpoint, attempt, outcome, sent, began, done);
             let Some(delay) = plan else {
                 return match ended {
-                    Ok(connection) => Ok(Response {
-                        connection,
-                        endpoint,
-                        _in_flight: in_flight,
-                        upstream: self.clone(),
-                    }),
+                    Ok(connection) => {
+                        Ok(Response { connection, endpoint, _in_flight: in_flight, upstream: self.clone() })
+                    }
                     Err(AttemptError::Failed { failure, cause, .. }) => {
                         if sending.deadline.is_some_and(|deadline| done >= deadline) {
                             return Err(UpstreamError::Deadline);
@@ -275,7 +278,7 @@ impl Upstream {
             Outcome::Failed(_) => true,
             Outcome::Status(status) => !matches!(status, 403 | 404) && self.retry.needs().wants(status),
         };
-        self.metrics.attempt_ended(attempt_end(outcome));
+        self.metrics.attempt_ended(outcome.into());
         let penalty = if failed {
             let (penalty, ejected) = health.failed(id, now);
             self.metrics.passive_failures.increment();
@@ -340,7 +343,8 @@ impl Upstream {
             Outcome::Failed(_) => None,
         };
         let random = fastrand::u64(..);
-        let ended = EndedAttempt { outcome, endpoint, attempt, method, sent, elapsed, remaining, budget, retry_after, random };
+        let ended =
+            EndedAttempt { outcome, endpoint, attempt, method, sent, elapsed, remaining, budget, retry_after, random };
         let plan = self.retry.decide(sending.exchange, ended)?;
         self.refresh(now);
         let elsewhere = self.has_untried(sending.exchange);
@@ -360,7 +364,7 @@ impl Upstream {
 
     /// Names an endpoint that is ready, and untried if there is one.
     fn pick(&self, exchange: &mut Exchange, attempt: u32, now: Instant) -> Result<EndpointId, UpstreamError> {
-        let no_endpoint = || UpstreamError::NoEndpoint(self.shared.name.clone());
+        let no_endpoint = || UpstreamError::NoEndpoint(self.name.clone());
         let key = exchange.key.as_deref().map(key::hash);
         for _ in 0..ASKS {
             self.refresh(now);
@@ -372,7 +376,7 @@ impl Upstream {
             let id = match self.balancer.pick(exchange, context) {
                 Pick::Endpoint(id) => id,
                 Pick::Unavailable => return Err(no_endpoint()),
-                Pick::Overloaded => return Err(UpstreamError::Overloaded(self.shared.name.clone())),
+                Pick::Overloaded => return Err(UpstreamError::Overloaded(self.name.clone())),
                 Pick::Abstain => break,
             };
             match self.ready.borrow().get(id as usize) {
@@ -491,19 +495,6 @@ impl Upstream {
     fn client_error(&self, fault: ClientFault, sending: &Sending<'_>, now: Instant) -> UpstreamError {
         let late = sending.deadline.is_some_and(|deadline| now >= deadline);
         if late && matches!(fault, ClientFault::Slow) { UpstreamError::Deadline } else { fault.into() }
-    }
-}
-
-fn attempt_end(outcome: Outcome) -> AttemptEnd {
-    match outcome {
-        Outcome::Status(status) => AttemptEnd::Status(status),
-        Outcome::Failed(Failure::Connect) => AttemptEnd::Connect,
-        Outcome::Failed(Failure::ConnectTimeout) => AttemptEnd::ConnectTimeout,
-        Outcome::Failed(Failure::Tls) => AttemptEnd::Tls,
-        Outcome::Failed(Failure::Reset) => AttemptEnd::Reset,
-        Outcome::Failed(Failure::ResponseTimeout) => AttemptEnd::ResponseTimeout,
-        Outcome::Failed(Failure::Protocol) => AttemptEnd::Protocol,
-        Outcome::Failed(Failure::Overload) => AttemptEnd::Overload,
     }
 }
 
