@@ -6,8 +6,14 @@
 //! from a configuration, runs a worker per core and drains them. Arrows point down, with one exception:
 //! [`http::head`], [`http::facts`] and [`http::h1`] are pure leaves that every module may use.
 
+pub mod admin;
 pub mod config;
 pub mod filters;
 pub mod http;
+mod listener;
+mod net;
+pub mod plugins;
+pub mod proxy;
 pub mod router;
+pub mod telemetry;
 pub mod upstream;

@@ -2,7 +2,7 @@
 
 mod edits;
 
-pub use edits::{BadEdit, FieldEdit, TargetEdit, apply_fields, apply_target};
+pub use edits::{BadEdit, FieldEdit, TargetEdit, check_response, is_token, rewrite_request, rewrite_response};
 
 use crate::http::facts::Exchange;
 

@@ -144,6 +144,7 @@ async fn read_head(site: &Site, transport: &mut Transport, exchange: &mut Exchan
                     transport.input.consume(length);
                     transport.latest = None;
                     exchange.started = Instant::now();
+                    exchange.request.mark_received();
                     return Ok(true);
                 }
                 Ok(None) => {}

@@ -23,6 +23,23 @@ pub struct Span {
 }
 
 impl Span {
+    /// Where `part` stands in `whole`, which it must be a slice of.
+    pub(in crate::http) fn locate(whole: &[u8], part: &[u8]) -> Self {
+        let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
+        debug_assert!(start + part.len() <= whole.len());
+        Self { start: start as u32, end: (start + part.len()) as u32 }
+    }
+
+    /// What stands before this part of `whole`.
+    pub(in crate::http) fn before(self, whole: &[u8]) -> &[u8] {
+        whole.get(..self.start as usize).unwrap_or_default()
+    }
+
+    /// What stands behind this part of `whole`.
+    pub(in crate::http) fn behind(self, whole: &[u8]) -> &[u8] {
+        whole.get(self.end as usize..).unwrap_or_default()
+    }
+
     fn of(self, bytes: &[u8]) -> &[u8] {
         &bytes[self.start as usize..self.end as usize]
     }
@@ -131,6 +148,39 @@ impl Fields {
         self.entries.push(Entry { name, value, known });
     }
 
+    /// Takes in the bytes of a whole head, for which [`Span::locate`] then tells where its parts stand. The caller
+    /// has made sure that there are fewer than 4 GiB of them.
+    pub(in crate::http) fn load(&mut self, bytes: &[u8]) {
+        self.clear();
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Adds a field whose bytes were loaded.
+    pub(in crate::http) fn append_loaded(&mut self, name: Span, value: Span, known: Known) {
+        self.entries.push(Entry { name, value, known });
+    }
+
+    /// Gives a known field a value whose bytes were loaded: its first entry, or a new one after all others.
+    pub(in crate::http) fn set_loaded(&mut self, known: Known, name: &[u8], value: Span) {
+        match self.entries.iter_mut().find(|e| e.known == known) {
+            Some(entry) => entry.value = value,
+            None => {
+                let name = self.store(name);
+                self.entries.push(Entry { name, value, known });
+            }
+        }
+    }
+
+    /// Where the first value of a known field stands.
+    pub(in crate::http) fn span(&self, known: Known) -> Option<Span> {
+        self.entries.iter().find(|e| e.known == known).map(|e| e.value)
+    }
+
+    /// Bytes a head with these fields takes about when it is written.
+    pub(in crate::http) fn size_hint(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Replaces every value of a field with one, in the place of the first.
     pub fn set(&mut self, name: &[u8], value: &[u8]) {
         let Some(first) = self.entries.iter().position(|e| e.name.of(&self.bytes).eq_ignore_ascii_case(name)) else {
@@ -225,6 +275,14 @@ pub struct RequestHead {
     method: Span,
     path_and_query: Span,
     authority: Span,
+    received: Received,
+}
+
+/// Parts of a head as they came, before anybody changed them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Received {
+    method: Span,
+    path_and_query: Span,
 }
 
 impl RequestHead {
@@ -233,10 +291,26 @@ impl RequestHead {
         self.fields.clear();
         self.version = Version::default();
         (self.method, self.path_and_query, self.authority) = (Span::default(), Span::default(), Span::default());
+        self.received = Received::default();
     }
 
     pub fn method(&self) -> &str {
         self.text(self.method)
+    }
+
+    /// Remembers method and target as they are now, for the access log.
+    pub fn mark_received(&mut self) {
+        self.received = Received { method: self.method, path_and_query: self.path_and_query };
+    }
+
+    /// The method as it came.
+    pub fn received_method(&self) -> &str {
+        self.text(self.received.method)
+    }
+
+    /// The path with its query as it came.
+    pub fn received_path_and_query(&self) -> &str {
+        self.text(self.received.path_and_query)
     }
 
     /// The path with its query, or `*`.
@@ -281,6 +355,21 @@ impl RequestHead {
         self.authority = self.fields.store(authority.as_bytes());
     }
 
+    /// Says where the method stands in the loaded bytes. It is ASCII, as are the other two.
+    pub(in crate::http) fn place_method(&mut self, method: Span) {
+        self.method = method;
+    }
+
+    /// Says where the target's path and query stand in the loaded bytes.
+    pub(in crate::http) fn place_path_and_query(&mut self, target: Span) {
+        self.path_and_query = target;
+    }
+
+    /// Says where the authority stands in the loaded bytes.
+    pub(in crate::http) fn place_authority(&mut self, authority: Span) {
+        self.authority = authority;
+    }
+
     fn text(&self, span: Span) -> &str {
         // What is stored came in as `&str`.
         std::str::from_utf8(span.of(&self.fields.bytes)).unwrap_or_default()
@@ -312,6 +401,11 @@ impl ResponseHead {
 
     pub fn set_reason(&mut self, reason: &[u8]) {
         self.reason = self.fields.store(reason);
+    }
+
+    /// Says where the reason phrase stands in the loaded bytes.
+    pub(in crate::http) fn place_reason(&mut self, reason: Span) {
+        self.reason = reason;
     }
 }
 

@@ -67,7 +67,7 @@ impl Site {
             client: exchange.client,
             method: request.received_method(),
             host: request.host(),
-            target: request.received_target(),
+            target: request.received_path_and_query(),
             version: request.version,
             status,
             bytes_sent: sent,

@@ -5,6 +5,7 @@ mod window;
 mod worker;
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -58,9 +59,8 @@ impl Proxy {
     /// Every fault of plugins, names and addresses; nothing is served then.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let host = PluginHost::new().map_err(|error| fault(&config, format!("the plugin host did not start: {error}")))?;
-        let workers = config.workers();
-        let mut parts = Parts::build(config, &host, workers)?;
-        let blueprints = std::mem::take(&mut parts.blueprints);
+        let workers = workers(&config);
+        let (parts, blueprints) = Parts::build(config, &host, workers)?;
         let parts = Arc::new(parts);
         let config = &parts.config;
         let bound = Arc::new(bind(config, workers)?);
@@ -179,6 +179,11 @@ impl Drop for Proxy {
     }
 }
 
+/// Worker threads: as configured, or one for each core this process may use.
+fn workers(config: &Config) -> usize {
+    config.server.workers.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
+}
+
 fn bind(config: &Config, workers: usize) -> Result<Vec<Bound>, Faults> {
     let mut bound = Vec::new();
     let mut faults = Vec::new();
@@ -188,7 +193,7 @@ fn bind(config: &Config, workers: usize) -> Result<Vec<Bound>, Faults> {
             Err(error) => faults.extend(cannot_listen(config, &listener.address, &error).faults),
         }
     }
-    if faults.is_empty() { Ok(bound) } else { Err(Faults::new(config.file.clone(), faults)) }
+    if faults.is_empty() { Ok(bound) } else { Err(Faults { file: config.file.clone(), faults }) }
 }
 
 fn cannot_listen(config: &Config, address: &ListenAddress, error: &io::Error) -> Faults {
@@ -196,5 +201,5 @@ fn cannot_listen(config: &Config, address: &ListenAddress, error: &io::Error) ->
 }
 
 fn fault(config: &Config, message: String) -> Faults {
-    Faults::new(config.file.clone(), vec![Fault { place: Place::default(), message, hint: None }])
+    Faults { file: config.file.clone(), faults: vec![Fault::new(Place::default(), message)] }
 }

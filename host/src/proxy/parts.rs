@@ -7,24 +7,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings};
-use crate::plugins::{Kind, Limits, Plugin, PluginError, PluginHost, ReadyBalancer, ReadyRetry, ReadyRewriter, Use, builtin};
+use crate::plugins::{Kind, Limits, Member, Plugin, PluginError, PluginHost, ReadyBalancer, ReadyRetry, ReadyRewriter, Use, builtin, verify_digest};
 use crate::router::Router;
 use crate::upstream::endpoint::{Endpoint, EndpointId, Loads};
 use crate::upstream::health::Health;
 use crate::upstream::{Shared, Target};
 
-/// Memory of one instance of a built-in plugin.
-const BUILTIN_MEMORY: usize = 64 << 20;
-
 /// What is common to all workers.
 pub(crate) struct Parts {
     pub(crate) config: Config,
+    pub(crate) workers: usize,
     pub(crate) router: Arc<Router>,
     /// In the order of the configuration.
     pub(crate) upstreams: Vec<Arc<Shared>>,
     pub(crate) uses: Vec<Use>,
-    /// One for each worker.
-    pub(crate) blueprints: Vec<Blueprint>,
 }
 
 /// What one worker turns into its own copy of everything: plugin instances, configured and ready to be called.
@@ -38,11 +34,11 @@ pub(crate) struct Blueprint {
 }
 
 impl Parts {
-    /// Builds the parts of a configuration for `workers` threads.
+    /// Builds the parts of a configuration for `workers` threads, with a blueprint for each.
     ///
     /// # Errors
     /// Every fault of every plugin and every name that cannot be resolved.
-    pub(crate) fn build(config: Config, host: &PluginHost, workers: usize) -> Result<Self, Faults> {
+    pub(crate) fn build(config: Config, host: &PluginHost, workers: usize) -> Result<(Self, Vec<Blueprint>), Faults> {
         let mut builder = Builder { config: &config, host, workers, plugins: HashMap::new(), uses: Vec::new(), faults: Vec::new() };
         let upstreams: Vec<_> = config.upstreams.iter().map(|upstream| Arc::new(builder.upstream(upstream))).collect();
         let mut blueprints: Vec<_> = (0..workers)
@@ -56,10 +52,10 @@ impl Parts {
         }
         let Builder { uses, faults, .. } = builder;
         if !faults.is_empty() {
-            return Err(Faults::new(config.file.clone(), faults));
+            return Err(Faults { file: config.file.clone(), faults });
         }
         let router = Arc::new(Router::new(&config.routes));
-        Ok(Self { router, upstreams, uses, blueprints, config })
+        Ok((Self { config, workers, router, upstreams, uses }, blueprints))
     }
 }
 
@@ -115,9 +111,10 @@ impl Builder<'_> {
     /// The balancer and the retry policy of an upstream, for every worker.
     fn decisions(&mut self, shared: &Arc<Shared>, blueprints: &mut [Blueprint]) {
         let Shared { config, name, endpoints, loads, .. } = &**shared;
-        let ready: Vec<bool> = endpoints.iter().map(|endpoint| !endpoint.down).collect();
+        let member = |endpoint: &Endpoint| Member { endpoint: endpoint.clone(), ready: !endpoint.down };
+        let members: Arc<[Member]> = endpoints.iter().map(member).collect();
         self.each(Kind::Balancer, &config.balance, &format!("upstream {name}: balance"), blueprints, |used, worker, blueprint| {
-            blueprint.balancers.push(used.balancer(worker, endpoints, &ready, loads.clone())?);
+            blueprint.balancers.push(used.balancer(worker, members.clone(), loads.clone())?);
             Ok(())
         });
         let policy = &config.retry.policy;
@@ -188,24 +185,19 @@ impl Builder<'_> {
     fn load(&self, own: &config::Plugin) -> Result<Plugin, String> {
         let limits = Limits { deadline: own.deadline, memory: own.memory, on_failure: own.on_failure };
         let bytes = read(&own.path)?;
-        if let Some(expected) = own.sha256 {
-            let actual: [u8; 32] = sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix(&bytes)).into();
-            if actual != expected {
-                let hex: String = actual.iter().map(|byte| format!("{byte:02x}")).collect();
-                return Err(format!("{} is not the file that `sha256` names: its digest is {hex}", own.path.display()));
-            }
+        if let Some(expected) = &own.sha256 {
+            verify_digest(&own.name, &bytes, expected).map_err(|error| chain(&error))?;
         }
-        self.host.load(&own.name, &bytes, limits).map_err(|error| format!("{}: {}", own.path.display(), chain(&error)))
+        self.host.load(&own.name, &bytes, limits).map_err(|error| chain(&error))
     }
 
     fn load_builtin(&self, name: &str) -> Result<Plugin, String> {
         let builtin = builtin::find(name).ok_or_else(|| format!("there is no plugin `{name}`"))?;
-        let limits = Limits { deadline: None, memory: BUILTIN_MEMORY, on_failure: None };
-        self.host.load(name, builtin.component, limits).map_err(|error| chain(&error))
+        self.host.load(name, builtin.component, Limits::default()).map_err(|error| chain(&error))
     }
 
     fn fault(&mut self, place: Place, message: String) {
-        self.faults.push(Fault { place, message, hint: None });
+        self.faults.push(Fault::new(place, message));
     }
 }
 

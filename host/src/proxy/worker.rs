@@ -109,7 +109,7 @@ async fn tick(upstreams: Vec<Rc<Upstream>>) {
 fn build(number: usize, parts: &Parts, blueprint: Blueprint, metrics: &Metrics, access_log: Option<AccessLogger>) -> Site {
     let config = &parts.config;
     let metrics = metrics.worker(number);
-    let workers = config.workers();
+    let workers = parts.workers;
     let decisions = blueprint.balancers.into_iter().zip(blueprint.retries);
     let upstreams: Vec<_> = parts
         .upstreams
@@ -117,7 +117,7 @@ fn build(number: usize, parts: &Parts, blueprint: Blueprint, metrics: &Metrics, 
         .zip(decisions)
         .map(|(shared, (balancer, retry))| {
             let metrics = metrics.upstream(&shared.name);
-            Upstream::new(shared.clone(), number, workers, balancer.into_balancer(), retry.into_retry(), metrics)
+            Upstream::new(shared.clone(), number, workers, balancer.into_balancer(), retry.into_policy(), metrics)
         })
         .collect();
     let routes = config

@@ -4,7 +4,7 @@
 //! own and looks here only when the generation has moved or a probe has become due: two atomic loads a request.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -36,6 +36,8 @@ struct State {
     record: Mutex<Record>,
     /// What the active check says.
     checked_up: AtomicBool,
+    /// When failures or checks last changed its state, in seconds of Unix time; 0: never.
+    since: AtomicU64,
 }
 
 /// What an endpoint's state is, and why.
@@ -64,6 +66,7 @@ impl Health {
             fails: AtomicU32::new(0),
             record: Mutex::new(Record::default()),
             checked_up: AtomicBool::new(true),
+            since: AtomicU64::new(0),
         };
         Self {
             policy: Policy { max_fails, fail_timeout: fail_timeout.as_secs() },
@@ -165,7 +168,11 @@ impl Health {
             self.next_probe.fetch_min(record.probe_at(self.policy), Relaxed);
             self.changed();
         }
-        (penalty(self.policy, state.weight), out && record.fails == self.policy.max_fails)
+        let ejected = out && record.fails == self.policy.max_fails;
+        if ejected {
+            state.turned();
+        }
+        (penalty(self.policy, state.weight), ejected)
     }
 
     /// An attempt brought a response.
@@ -175,6 +182,7 @@ impl Health {
         record.succeeded();
         if record.fails == 0 {
             state.fails.store(0, Relaxed);
+            state.turned();
             self.changed();
         }
     }
@@ -184,8 +192,15 @@ impl Health {
         if let Some(state) = self.state(id)
             && state.checked_up.swap(up, Relaxed) != up
         {
+            state.turned();
             self.changed();
         }
+    }
+
+    /// When its state last changed, if it ever did.
+    pub(crate) fn since(&self, id: EndpointId) -> Option<SystemTime> {
+        let seconds = self.state(id)?.since.load(Relaxed);
+        (seconds > 0).then(|| UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
     /// Failures counted so far.
@@ -213,6 +228,13 @@ impl Health {
 
     fn changed(&self) {
         self.generation.fetch_add(1, Relaxed);
+    }
+}
+
+impl State {
+    fn turned(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.since.store(now.as_secs(), Relaxed);
     }
 }
 

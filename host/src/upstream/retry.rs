@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::http::facts::Exchange;
+use crate::telemetry::metrics::AttemptEnd;
 use crate::upstream::endpoint::EndpointId;
 
 /// Decides whether an attempt is followed by another. One lives on each worker for each upstream.
@@ -71,6 +72,21 @@ pub enum Failure {
     ResponseTimeout,
     Protocol,
     Overload,
+}
+
+impl From<Outcome> for AttemptEnd {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Status(status) => Self::Status(status),
+            Outcome::Failed(Failure::Connect) => Self::Connect,
+            Outcome::Failed(Failure::ConnectTimeout) => Self::ConnectTimeout,
+            Outcome::Failed(Failure::Tls) => Self::Tls,
+            Outcome::Failed(Failure::Reset) => Self::Reset,
+            Outcome::Failed(Failure::ResponseTimeout) => Self::ResponseTimeout,
+            Outcome::Failed(Failure::Protocol) => Self::Protocol,
+            Outcome::Failed(Failure::Overload) => Self::Overload,
+        }
+    }
 }
 
 /// What a method promises (RFC 9110 section 9.2).

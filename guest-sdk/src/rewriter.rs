@@ -1,0 +1,174 @@
+//! Rewriters: how heads are changed on their way.
+
+use crate::{Config, Invalid, host};
+
+/// What every rewriter has. Exported with `export!(rewriter: MyType + request)`, `+ response`, or both.
+pub trait Rewriter: Sized + 'static {
+    /// Reads the configuration and asks for what later calls need. Has 2 s of CPU time.
+    ///
+    /// # Errors
+    ///
+    /// A wrong setting keeps the configuration that ran before in force, or the proxy from starting. Every issue
+    /// that `config` noticed is reported, whether this answers `Ok` or not.
+    fn configure(config: &Config, needs: &mut RewriterNeeds) -> Result<Self, Invalid>;
+}
+
+/// Rewrites requests before an endpoint is picked.
+pub trait RequestRewriter: Rewriter {
+    /// Handles a request. `wanted` has the headers asked for with [`RewriterNeeds::want_request_field`]; all else
+    /// is read through [`crate::request`]. Has 20 ms of CPU time.
+    fn on_request(&mut self, wanted: &Wanted) -> RequestAction;
+}
+
+/// Rewrites responses before they go to the client. Interim responses (1xx) and those that the proxy makes itself
+/// are not shown.
+pub trait ResponseRewriter: Rewriter {
+    /// Handles a response. `wanted` has the headers asked for with [`RewriterNeeds::want_response_field`]; all
+    /// else is read through [`crate::request`] and [`crate::response`]. Has 20 ms of CPU time. Another instance
+    /// may have handled the request: [`crate::request::set_note`] carries what this one must know.
+    fn on_response(&mut self, wanted: &Wanted) -> ResponseAction;
+}
+
+/// What a rewriter may ask for while it is configured.
+#[derive(Debug)]
+pub struct RewriterNeeds(());
+
+impl RewriterNeeds {
+    pub(crate) fn new() -> Self {
+        Self(())
+    }
+
+    /// Has the first value of a request header passed to `on_request`: cheaper than to read it in each call.
+    pub fn want_request_field(&mut self, name: &str) -> WantedField {
+        WantedField(host::registration::want_request_field(name))
+    }
+
+    /// Has the first value of a response header passed to `on_response`.
+    pub fn want_response_field(&mut self, name: &str) -> WantedField {
+        WantedField(host::registration::want_response_field(name))
+    }
+}
+
+/// A header that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WantedField(u32);
+
+/// The values of the headers that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted(Vec<Option<Vec<u8>>>);
+
+impl Wanted {
+    pub(crate) fn new(values: Vec<Option<Vec<u8>>>) -> Self {
+        Self(values)
+    }
+
+    /// The value of a header, unless it is absent.
+    pub fn get(&self, field: WantedField) -> Option<&[u8]> {
+        self.0.get(field.0 as usize)?.as_deref()
+    }
+
+    /// The same as text, unless it is not UTF-8.
+    pub fn text(&self, field: WantedField) -> Option<&str> {
+        std::str::from_utf8(self.get(field)?).ok()
+    }
+}
+
+/// What to do with a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestAction {
+    /// Pass it on as it is.
+    Proceed,
+    /// Pass it on with these headers changed.
+    Fields(Vec<FieldEdit>),
+    /// Pass it on with the request line and headers changed.
+    Rewrite(Vec<TargetEdit>, Vec<FieldEdit>),
+    /// Answer it here.
+    Respond(LocalResponse),
+}
+
+/// What to do with a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResponseAction {
+    /// Pass it on as it is.
+    Proceed,
+    /// Pass it on with these headers changed.
+    Fields(Vec<FieldEdit>),
+    /// Pass it on with the status and headers changed. A status that changes whether there is a body (204, 304) is
+    /// a fault.
+    Rewrite(u16, Vec<FieldEdit>),
+    /// Send this in its place.
+    Replace(LocalResponse),
+}
+
+/// One change of a header. Names and values that HTTP does not allow, and names that frame the message or belong to
+/// the connection (`connection`, `content-length`, `transfer-encoding`, `upgrade`, …), are a fault of the plugin, and
+/// so are more than 1000 changes or 64 KiB of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FieldEdit {
+    /// Replaces every value of a header with one.
+    Set(String, Vec<u8>),
+    /// Adds a value.
+    Append(String, Vec<u8>),
+    /// Removes a header.
+    Remove(String),
+}
+
+impl FieldEdit {
+    /// Replaces every value of a header with one.
+    pub fn set(name: impl Into<String>, value: impl AsRef<[u8]>) -> Self {
+        Self::Set(name.into(), value.as_ref().to_vec())
+    }
+
+    /// Adds a value.
+    pub fn append(name: impl Into<String>, value: impl AsRef<[u8]>) -> Self {
+        Self::Append(name.into(), value.as_ref().to_vec())
+    }
+
+    /// Removes a header.
+    pub fn remove(name: impl Into<String>) -> Self {
+        Self::Remove(name.into())
+    }
+}
+
+/// One change of the request line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetEdit {
+    /// Sets the path with its query. It begins with `/`.
+    PathAndQuery(String),
+    /// Sets the authority, and with it the `host` header.
+    Authority(String),
+    /// Sets the method.
+    Method(String),
+}
+
+/// A response the plugin makes itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalResponse {
+    /// 200 to 599.
+    pub status: u16,
+    /// Its headers; the host adds `content-length` and `date`.
+    pub fields: Vec<(String, Vec<u8>)>,
+    /// At most 1 MiB.
+    pub body: Vec<u8>,
+}
+
+impl LocalResponse {
+    /// A response without headers and body.
+    pub fn new(status: u16) -> Self {
+        Self { status, fields: Vec::new(), body: Vec::new() }
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn field(mut self, name: impl Into<String>, value: impl AsRef<[u8]>) -> Self {
+        self.fields.push((name.into(), value.as_ref().to_vec()));
+        self
+    }
+
+    /// Gives it a body.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+}

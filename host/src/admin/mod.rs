@@ -1,0 +1,169 @@
+//! The operator's window: what runs and how it fares, read only.
+//!
+//! Served by the control thread; no request of a client ever waits for it. `/healthz` and `/readyz` answer everybody,
+//! because who asks them (an orchestrator, a load balancer) carries no token; everything else asks for the token when
+//! one is configured.
+
+mod listener;
+mod page;
+mod status;
+
+use std::future::IntoFuture;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use crate::telemetry::exposition::{self, Exposition};
+
+pub use listener::AdminListener;
+use listener::Bounded;
+pub use status::{
+    EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue, PluginStatus,
+    UpstreamStatus,
+};
+
+/// How long requests that are being answered may take once a stop was asked for.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// What can be seen of the proxy. Each method returns at once.
+pub trait Window: Send + Sync {
+    /// Whether the proxy accepts requests: it has started and does not drain.
+    fn ready(&self) -> bool;
+
+    /// Writes everything that is counted, but what [`upstreams`](Self::upstreams) and [`plugins`](Self::plugins) tell.
+    fn write_metrics(&self, out: &mut Exposition);
+
+    fn upstreams(&self) -> Vec<UpstreamStatus>;
+
+    fn plugins(&self) -> Vec<PluginStatus>;
+}
+
+/// What the admin server answers from.
+pub struct AdminState {
+    window: Arc<dyn Window>,
+    /// The digest of the token, so that comparing tells nothing of the token itself, its length included.
+    token: Option<[u8; 32]>,
+}
+
+impl AdminState {
+    /// `token`: what a request has to bring as `Authorization: Bearer`; `None`: nothing.
+    pub fn new(window: Arc<dyn Window>, token: Option<&str>) -> Self {
+        Self { window, token: token.map(|token| Sha256::digest(token).into()) }
+    }
+}
+
+/// Serves the window until `stop`, and then for as long as it takes to finish what is being answered (2 s at most).
+///
+/// Dropping the future closes the listener; connections end with the runtime.
+///
+/// # Errors
+///
+/// Only what `axum` reports; a failing accept is logged and tried again.
+pub async fn serve(listener: AdminListener, state: Arc<AdminState>, stop: CancellationToken) -> io::Result<()> {
+    let router = router(state);
+    let stopped = stop.clone().cancelled_owned();
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_ANSWERS).await;
+        Ok(())
+    };
+    match listener {
+        AdminListener::Tcp(listener) => {
+            let serve = axum::serve(Bounded::new(listener), router).with_graceful_shutdown(stopped);
+            tokio::select! { ended = serve.into_future() => ended, ended = overdue => ended }
+        }
+        AdminListener::Unix(listener) => {
+            let serve = axum::serve(Bounded::new(listener), router).with_graceful_shutdown(stopped);
+            tokio::select! { ended = serve.into_future() => ended, ended = overdue => ended }
+        }
+    }
+}
+
+fn router(state: Arc<AdminState>) -> Router {
+    Router::new()
+        .route("/", get(dashboard))
+        .route(HEALTHZ, get(async || "ok\n"))
+        .route(READYZ, get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/api/upstreams", get(upstreams))
+        .route("/api/plugins", get(plugins))
+        .fallback(async || error(StatusCode::NOT_FOUND, "there is nothing at this path"))
+        .method_not_allowed_fallback(async || error(StatusCode::METHOD_NOT_ALLOWED, "this path has no such method"))
+        .layer(middleware::from_fn_with_state(state.clone(), guard))
+        .with_state(state)
+}
+
+const HEALTHZ: &str = "/healthz";
+const READYZ: &str = "/readyz";
+
+async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
+    if state.window.ready() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    }
+}
+
+async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
+    let mut out = Exposition::default();
+    state.window.write_metrics(&mut out);
+    status::write_upstreams(&state.window.upstreams(), &mut out);
+    status::write_plugins(&state.window.plugins(), &mut out);
+    ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], out.into_text())
+}
+
+async fn upstreams(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
+    Json(state.window.upstreams())
+}
+
+async fn plugins(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
+    Json(state.window.plugins())
+}
+
+async fn dashboard(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
+    let window = &state.window;
+    let headers = [(header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'")];
+    (headers, Html(page::render(window.ready(), &window.upstreams(), &window.plugins())))
+}
+
+/// Turns away who brings no token, and keeps what is answered out of caches.
+async fn guard(State(state): State<Arc<AdminState>>, request: Request, next: Next) -> Response {
+    let is_open = matches!(request.uri().path(), HEALTHZ | READYZ);
+    let mut response = match &state.token {
+        Some(token) if !is_open && !brings(&request, token) => {
+            let mut response =
+                error(StatusCode::UNAUTHORIZED, "this asks for `Authorization: Bearer` with the admin token");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response
+        }
+        _ => next.run(request).await,
+    };
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn brings(request: &Request, token: &[u8; 32]) -> bool {
+    let value = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let Some((scheme, credentials)) = value.and_then(|value| value.split_at_checked("Bearer ".len())) else {
+        return false;
+    };
+    // Digests are compared, which an attacker cannot steer byte by byte.
+    scheme.eq_ignore_ascii_case(b"Bearer ") && Sha256::digest(credentials.trim_ascii()).as_slice() == token
+}
+
+fn error(status: StatusCode, what: &str) -> Response {
+    (status, Json(json!({ "error": what }))).into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+//! What is told of upstreams and plugins: as JSON, and as samples of metrics.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Serialize, Serializer};
+
+use crate::telemetry::exposition::{Exposition, Kind};
+
+/// An upstream as it stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct UpstreamStatus {
+    pub name: String,
+    /// The name of its balancer.
+    pub balance: String,
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+/// An endpoint as it stands, over all workers.
+#[derive(Clone, Debug, Serialize)]
+pub struct EndpointStatus {
+    /// As configured; unique in its upstream.
+    pub address: String,
+    pub state: EndpointState,
+    /// Why it is in this state, for a reader.
+    pub reason: Option<String>,
+    /// Since when it is in this state.
+    #[serde(serialize_with = "as_rfc3339")]
+    pub since: Option<SystemTime>,
+    pub weight: u32,
+    pub backup: bool,
+    pub down: bool,
+    pub zone: Option<String>,
+    /// Requests in flight.
+    pub active: u32,
+    pub max_connections: Option<u32>,
+    /// Failures that passive health has counted in a row, and how many take the endpoint out (0: never).
+    pub failures: u32,
+    pub max_fails: u32,
+}
+
+/// Whether an endpoint has traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EndpointState {
+    Up,
+    /// Configured to have none.
+    Down,
+    /// Taken out by passive health.
+    Unavailable,
+    /// Taken out by its active check.
+    Unhealthy,
+    /// It has as many requests as it may.
+    Full,
+    /// Finishes what it has.
+    Draining,
+}
+
+impl EndpointState {
+    /// As JSON tells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Unavailable => "unavailable",
+            Self::Unhealthy => "unhealthy",
+            Self::Full => "full",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// A plugin in one place where it is used, over all workers.
+#[derive(Clone, Debug, Serialize)]
+pub struct PluginStatus {
+    pub plugin: String,
+    /// The place: `upstreams.api.balance`, `routes.shop.rewrite.0`. Unique.
+    #[serde(rename = "use")]
+    pub used_in: String,
+    pub kind: PluginKind,
+    /// `sha256:` and hexadecimal digits.
+    pub digest: String,
+    /// `built-in`, or the file.
+    pub source: String,
+    pub calls: u64,
+    pub faults: PluginFaults,
+    /// Calls that the policy of the use answered in the plugin's place.
+    pub fallbacks: u64,
+    /// How often faults came so fast that the plugin was left out for a while.
+    pub trips: u64,
+    /// Whether it is left out now.
+    pub tripped: bool,
+    /// The mean over the calls that were measured; `null` when none was.
+    pub ns_per_call: Option<u64>,
+    /// What the plugin itself counts.
+    pub metrics: Vec<PluginMetric>,
+}
+
+/// A metric of a plugin's own.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PluginMetric {
+    /// Letters, digits and underscores; unique in its use.
+    pub name: String,
+    #[serde(flatten)]
+    pub value: PluginMetricValue,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PluginMetricValue {
+    Counter(u64),
+    Gauge(f64),
+    Histogram {
+        /// In rising order.
+        bounds: Vec<f64>,
+        /// For each bound and beyond the last; not cumulative.
+        counts: Vec<u64>,
+        sum: f64,
+    },
+}
+
+/// What a plugin decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PluginKind {
+    Balancer,
+    Retry,
+    Rewriter,
+}
+
+impl PluginKind {
+    /// As JSON tells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Balancer => "balancer",
+            Self::Retry => "retry",
+            Self::Rewriter => "rewriter",
+        }
+    }
+}
+
+/// Calls that failed, by their cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PluginFaults {
+    pub trap: u64,
+    /// It took too much CPU time.
+    pub deadline: u64,
+    /// It wanted more memory than it may have.
+    pub memory: u64,
+    /// It answered what it must not.
+    pub answer: u64,
+    /// A fresh instance did not accept its settings.
+    pub refused: u64,
+}
+
+impl PluginFaults {
+    pub fn total(&self) -> u64 {
+        self.by_cause().iter().map(|(_, faults)| faults).sum()
+    }
+
+    fn by_cause(&self) -> [(&'static str, u64); 5] {
+        let Self { trap, deadline, memory, answer, refused } = *self;
+        [("trap", trap), ("deadline", deadline), ("memory", memory), ("answer", answer), ("refused", refused)]
+    }
+}
+
+/// Writes what is known of endpoints as metrics.
+pub(super) fn write_upstreams(upstreams: &[UpstreamStatus], out: &mut Exposition) {
+    type Value = fn(&EndpointStatus) -> u32;
+    let families: [(_, _, Value); 3] = [
+        ("staunch_upstream_endpoint_up", "1 for an endpoint that may have traffic.", |endpoint| {
+            (endpoint.state == EndpointState::Up).into()
+        }),
+        ("staunch_upstream_endpoint_active_requests", "Requests in flight.", |endpoint| endpoint.active),
+        ("staunch_upstream_endpoint_weight", "The configured weight.", |endpoint| endpoint.weight),
+    ];
+    for (name, help, value) in families {
+        out.family(name, Kind::Gauge, help);
+        for upstream in upstreams {
+            for endpoint in &upstream.endpoints {
+                out.sample(&[("upstream", &upstream.name), ("endpoint", &endpoint.address)], value(endpoint));
+            }
+        }
+    }
+}
+
+/// Writes what is known of plugins as metrics.
+pub(super) fn write_plugins(plugins: &[PluginStatus], out: &mut Exposition) {
+    type Value = fn(&PluginStatus) -> u64;
+    let families: [(_, _, _, Value); 4] = [
+        ("staunch_plugins_calls_total", Kind::Counter, "Calls of plugins.", |plugin| plugin.calls),
+        ("staunch_plugins_fallbacks_total", Kind::Counter, "Calls answered in a plugin's place.", |plugin| {
+            plugin.fallbacks
+        }),
+        ("staunch_plugins_trips_total", Kind::Counter, "Times a plugin was left out for a while.", |plugin| {
+            plugin.trips
+        }),
+        ("staunch_plugins_tripped", Kind::Gauge, "1 for a use whose plugin is left out now.", |plugin| {
+            plugin.tripped.into()
+        }),
+    ];
+    for (name, kind, help, value) in families {
+        out.family(name, kind, help);
+        for plugin in plugins {
+            out.sample(&labels(plugin), value(plugin));
+        }
+    }
+    out.family("staunch_plugins_faults_total", Kind::Counter, "Calls that failed, by cause.");
+    for plugin in plugins {
+        for (cause, faults) in plugin.faults.by_cause() {
+            let [plugin, used_in, kind] = labels(plugin);
+            out.sample(&[plugin, used_in, kind, ("cause", cause)], faults);
+        }
+    }
+    write_own_metrics(plugins, out);
+}
+
+/// Writes what plugins count themselves, as `staunch_plugin_<plugin>_<name>`.
+fn write_own_metrics(plugins: &[PluginStatus], out: &mut Exposition) {
+    // A family is written once, with all uses of its plugin together.
+    let mut families = BTreeMap::<String, Vec<(&PluginStatus, &PluginMetricValue)>>::new();
+    for plugin in plugins {
+        for PluginMetric { name, value } in &plugin.metrics {
+            let owner = plugin.plugin.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
+            let suffix = if value.kind() == Kind::Counter && !name.ends_with("_total") { "_total" } else { "" };
+            families.entry(format!("staunch_plugin_{owner}_{name}{suffix}")).or_default().push((plugin, value));
+        }
+    }
+    for (name, samples) in families {
+        let kind = samples[0].1.kind();
+        out.family(&name, kind, "Of the plugin's own.");
+        // Two uses may name different things alike; a family has one kind only.
+        for (plugin, value) in samples.into_iter().filter(|(_, value)| value.kind() == kind) {
+            let [_, used_in, _] = labels(plugin);
+            match value {
+                PluginMetricValue::Counter(count) => out.sample(&[used_in], count),
+                PluginMetricValue::Gauge(value) => out.sample(&[used_in], value),
+                PluginMetricValue::Histogram { bounds, counts, sum } => out.histogram(&[used_in], bounds, counts, *sum),
+            }
+        }
+    }
+}
+
+impl PluginMetricValue {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Counter(_) => Kind::Counter,
+            Self::Gauge(_) => Kind::Gauge,
+            Self::Histogram { .. } => Kind::Histogram,
+        }
+    }
+}
+
+fn labels(plugin: &PluginStatus) -> [(&str, &str); 3] {
+    [("plugin", &plugin.plugin), ("use", &plugin.used_in), ("kind", plugin.kind.name())]
+}
+
+fn as_rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => serializer.collect_str(&humantime::format_rfc3339_seconds((*time).max(UNIX_EPOCH))),
+        None => serializer.serialize_none(),
+    }
+}

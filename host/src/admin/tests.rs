@@ -1,0 +1,231 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use super::*;
+
+/// A proxy with one endpoint in trouble and one plugin that faulted.
+#[derive(Default)]
+struct Double {
+    ready: AtomicBool,
+}
+
+impl Window for Double {
+    fn ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    fn write_metrics(&self, out: &mut Exposition) {
+        out.family("staunch_workers", exposition::Kind::Gauge, "Workers.");
+        out.sample(&[], 2);
+    }
+
+    fn upstreams(&self) -> Vec<UpstreamStatus> {
+        let endpoint = EndpointStatus {
+            address: "10.0.0.1:80".to_owned(),
+            state: EndpointState::Unavailable,
+            reason: Some("connect <refused>".to_owned()),
+            since: Some(std::time::UNIX_EPOCH),
+            weight: 5,
+            backup: false,
+            down: false,
+            zone: None,
+            active: 3,
+            max_connections: None,
+            failures: 1,
+            max_fails: 1,
+        };
+        vec![UpstreamStatus { name: "api".to_owned(), balance: "round-robin".to_owned(), endpoints: vec![endpoint] }]
+    }
+
+    fn plugins(&self) -> Vec<PluginStatus> {
+        vec![PluginStatus {
+            plugin: "round-robin".to_owned(),
+            used_in: "upstreams.api.balance".to_owned(),
+            kind: PluginKind::Balancer,
+            digest: "sha256:00".to_owned(),
+            source: "built-in".to_owned(),
+            calls: 7,
+            faults: PluginFaults { deadline: 1, ..PluginFaults::default() },
+            fallbacks: 1,
+            trips: 0,
+            tripped: false,
+            ns_per_call: Some(120),
+            metrics: vec![
+                PluginMetric { name: "picks".to_owned(), value: PluginMetricValue::Counter(7) },
+                PluginMetric { name: "depth".to_owned(), value: PluginMetricValue::Gauge(0.5) },
+                PluginMetric {
+                    name: "size".to_owned(),
+                    value: PluginMetricValue::Histogram { bounds: vec![1.0, 2.5], counts: vec![1, 2, 3], sum: 20.5 },
+                },
+            ],
+        }]
+    }
+}
+
+/// A running admin server, stopped when dropped.
+struct Server {
+    address: std::net::SocketAddr,
+    window: Arc<Double>,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<io::Result<()>>,
+}
+
+impl Server {
+    async fn start(token: Option<&str>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, window, stop) =
+            (listener.local_addr().unwrap(), Arc::<Double>::default(), CancellationToken::new());
+        let state = Arc::new(AdminState::new(window.clone(), token));
+        let serving = tokio::spawn(serve(AdminListener::Tcp(listener), state, stop.clone()));
+        Self { address, window, stop, serving }
+    }
+
+    async fn ask(&self, request: &str) -> String {
+        ask(TcpStream::connect(self.address).await.unwrap(), request).await
+    }
+
+    async fn get(&self, path: &str) -> String {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")).await
+    }
+}
+
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+fn status(answer: &str) -> u16 {
+    answer["HTTP/1.1 ".len()..][..3].parse().unwrap()
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").unwrap().1
+}
+
+#[tokio::test]
+async fn health_is_always_fine_and_readiness_is_the_proxys() {
+    let server = Server::start(None).await;
+
+    assert_eq!(status(&server.get("/healthz").await), 200);
+    assert_eq!(status(&server.get("/readyz").await), 503);
+    server.window.ready.store(true, Ordering::Relaxed);
+    assert_eq!(status(&server.get("/readyz").await), 200);
+}
+
+#[tokio::test]
+async fn upstreams_and_plugins_are_told_as_json() {
+    let server = Server::start(None).await;
+    let json = async |path| serde_json::from_str::<serde_json::Value>(body(&server.get(path).await)).unwrap();
+
+    let (upstreams, plugins) = (json("/api/upstreams").await, json("/api/plugins").await);
+
+    assert_eq!(upstreams[0]["name"], "api");
+    assert_eq!(upstreams[0]["endpoints"][0]["state"], "unavailable");
+    assert_eq!(upstreams[0]["endpoints"][0]["since"], "1970-01-01T00:00:00Z");
+    assert_eq!(plugins[0]["use"], "upstreams.api.balance");
+    assert_eq!(plugins[0]["kind"], "balancer");
+    assert_eq!(plugins[0]["metrics"][0], json!({ "name": "picks", "counter": 7 }));
+    assert_eq!(plugins[0]["faults"], json!({ "trap": 0, "deadline": 1, "memory": 0, "answer": 0, "refused": 0 }));
+}
+
+#[tokio::test]
+async fn metrics_hold_the_counters_and_what_the_states_tell() {
+    let server = Server::start(None).await;
+
+    let answer = server.get("/metrics").await;
+
+    assert!(answer.to_lowercase().contains("content-type: text/plain; version=0.0.4"), "{answer}");
+    for line in [
+        "staunch_workers 2",
+        "staunch_upstream_endpoint_up{upstream=\"api\",endpoint=\"10.0.0.1:80\"} 0",
+        "staunch_upstream_endpoint_active_requests{upstream=\"api\",endpoint=\"10.0.0.1:80\"} 3",
+        "staunch_plugins_calls_total{plugin=\"round-robin\",use=\"upstreams.api.balance\",kind=\"balancer\"} 7",
+        "staunch_plugins_faults_total{plugin=\"round-robin\",use=\"upstreams.api.balance\",kind=\"balancer\",cause=\"deadline\"} 1",
+        "staunch_plugin_round_robin_picks_total{use=\"upstreams.api.balance\"} 7",
+        "staunch_plugin_round_robin_depth{use=\"upstreams.api.balance\"} 0.5",
+        "staunch_plugin_round_robin_size_bucket{use=\"upstreams.api.balance\",le=\"2.5\"} 3",
+        "staunch_plugin_round_robin_size_bucket{use=\"upstreams.api.balance\",le=\"+Inf\"} 6",
+        "staunch_plugin_round_robin_size_sum{use=\"upstreams.api.balance\"} 20.5",
+    ] {
+        assert!(answer.lines().any(|l| l == line), "{line} in {answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_shows_states_and_escapes_them() {
+    let server = Server::start(None).await;
+
+    let answer = server.get("/").await;
+
+    assert!(answer.contains("10.0.0.1:80") && answer.contains("upstreams.api.balance"), "{answer}");
+    assert!(answer.contains("connect &lt;refused&gt;"), "{answer}");
+    assert!(answer.contains("0 of 5"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_unknown_path_and_a_wrong_method_are_errors_in_json() {
+    let server = Server::start(None).await;
+
+    let unknown = server.get("/api/nothing").await;
+    let wrong =
+        server.ask("POST /api/upstreams HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+
+    assert_eq!((status(&unknown), status(&wrong)), (404, 405));
+    for answer in [&unknown, &wrong] {
+        assert!(serde_json::from_str::<serde_json::Value>(body(answer)).unwrap()["error"].is_string(), "{answer}");
+    }
+    assert!(wrong.to_lowercase().contains("allow: get,head"), "{wrong}");
+}
+
+#[tokio::test]
+async fn a_token_guards_everything_but_health_and_readiness() {
+    let server = Server::start(Some("s3cret")).await;
+    let with = async |path: &str, authorization: &str| {
+        let head =
+            format!("GET {path} HTTP/1.1\r\nhost: a\r\nauthorization: {authorization}\r\nconnection: close\r\n\r\n");
+        status(&server.ask(&head).await)
+    };
+
+    for path in ["/", "/metrics", "/api/upstreams", "/api/plugins", "/nothing", "//healthz", "/healthz/"] {
+        let answer = server.get(path).await;
+        assert_eq!(status(&answer), 401, "for {path}");
+        assert!(body(&answer).starts_with("{\"error\":"), "{answer}");
+    }
+    for path in ["/healthz", "/readyz?x"] {
+        assert_ne!(status(&server.get(path).await), 401, "for {path}");
+    }
+    for wrong in ["Bearer s3cre", "Bearer s3crett", "Bearer", "Basic s3cret", "s3cret", ""] {
+        assert_eq!(with("/metrics", wrong).await, 401, "for {wrong}");
+    }
+    assert_eq!(with("/metrics", "Bearer s3cret").await, 200);
+    assert_eq!(with("/metrics", "bearer  s3cret ").await, 200);
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_server_though_a_client_says_nothing() {
+    let server = Server::start(None).await;
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    silent.write_all(b"GET / HT").await.unwrap();
+    server.get("/healthz").await;
+
+    server.stop.cancel();
+
+    server.serving.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_as_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("admin.sock");
+    let listener = AdminListener::Unix(UnixListener::bind(&path).unwrap());
+    let state = Arc::new(AdminState::new(Arc::<Double>::default(), None));
+    tokio::spawn(serve(listener, state, CancellationToken::new()));
+
+    let answer = ask(UnixStream::connect(&path).await.unwrap(), "GET /healthz HTTP/1.0\r\n\r\n").await;
+
+    assert!(answer.ends_with("ok\n"), "{answer}");
+}

@@ -1,0 +1,221 @@
+//! The plugin host of a process, and the plugins it has loaded.
+
+use std::collections::HashMap;
+use std::fmt::{self, Write};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::{Component, InstancePre, Linker};
+
+use crate::config::{OnFailure, Settings};
+use crate::plugins::clock::Clock;
+use crate::plugins::engine::{self, Ticker};
+use crate::plugins::error::PluginError;
+use crate::plugins::inspect::{self, Exports, Inspected};
+use crate::plugins::instance::State;
+use crate::plugins::rebuild::Builder;
+use crate::plugins::uses::Use;
+use crate::plugins::{Kind, imports, load};
+
+/// Loads plugins. One for each process; clones are the same host.
+#[derive(Clone)]
+pub struct PluginHost(Arc<Host>);
+
+pub(super) struct Host {
+    pub(super) ticker: Ticker,
+    pub(super) clock: Clock,
+    pub(super) builder: Builder,
+    engine: Engine,
+    linker: Linker<State>,
+    /// What is compiled and still in use, by digest.
+    compiled: Mutex<HashMap<String, Weak<Compiled>>>,
+}
+
+/// A component ready to be instantiated.
+struct Compiled {
+    pre: InstancePre<State>,
+    inspected: Inspected,
+    digest: String,
+    size: usize,
+}
+
+/// What one call of a plugin may take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// CPU time of one pick, decision or rewriting; `None`: 10 ms, 20 ms for a rewriter.
+    pub deadline: Option<Duration>,
+    /// Bytes of memory and tables of one instance.
+    pub memory: usize,
+    pub on_failure: Option<OnFailure>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { deadline: None, memory: 64 * 1024 * 1024, on_failure: None }
+    }
+}
+
+/// A loaded plugin; clones are the same one.
+#[derive(Clone)]
+pub struct Plugin(Arc<Loaded>);
+
+struct Loaded {
+    name: Arc<str>,
+    limits: Limits,
+    compiled: Arc<Compiled>,
+    host: Arc<Host>,
+}
+
+impl PluginHost {
+    /// # Errors
+    /// When this machine has no support for compiled code, or no thread can be started.
+    pub fn new() -> Result<Self, PluginError> {
+        let engine = engine::engine()?;
+        let linker = imports::linker(&engine).map_err(|error| PluginError::Engine { message: format!("{error:#}") })?;
+        let ticker = Ticker::start(&engine)?;
+        let builder = Builder::start()?;
+        let compiled = Mutex::default();
+        Ok(Self(Arc::new(Host { ticker, clock: Clock::start(), builder, engine, linker, compiled })))
+    }
+
+    /// Makes a plugin of a file's bytes: compiles it, unless the same bytes are in use already, and looks at what it
+    /// imports and exports. Takes up to seconds for large components. `name` is for messages and metrics.
+    ///
+    /// # Errors
+    /// When the bytes are no plugin that this proxy can serve; the message says what to do.
+    pub fn load(&self, name: &str, bytes: &[u8], limits: Limits) -> Result<Plugin, PluginError> {
+        let digest = digest(bytes);
+        let known = self.0.compiled.lock().get(&digest).and_then(Weak::upgrade);
+        let compiled = match known {
+            Some(compiled) => compiled,
+            None => {
+                let compiled = Arc::new(self.compile(name, bytes, digest)?);
+                let mut all = self.0.compiled.lock();
+                all.retain(|_, other| other.strong_count() > 0);
+                all.insert(compiled.digest.clone(), Arc::downgrade(&compiled));
+                compiled
+            }
+        };
+        Ok(Plugin(Arc::new(Loaded { name: name.into(), limits, compiled, host: self.0.clone() })))
+    }
+
+    fn compile(&self, name: &str, bytes: &[u8], digest: String) -> Result<Compiled, PluginError> {
+        let plugin = || name.to_owned();
+        let binary = load::component(name, bytes)?;
+        let component = Component::from_binary(&self.0.engine, &binary)
+            .map_err(|error| PluginError::Invalid { plugin: plugin(), message: format!("{error:#}") })?;
+        let inspected = inspect::component(name, &component)?;
+        let pre = (self.0.linker.instantiate_pre(&component))
+            .map_err(|error| PluginError::Shape { plugin: plugin(), message: format!("{error:#}") })?;
+        Ok(Compiled { pre, inspected, digest, size: bytes.len() })
+    }
+}
+
+impl Plugin {
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The SHA-256 of the file, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.0.compiled.digest
+    }
+
+    /// Bytes of the file.
+    pub fn size(&self) -> usize {
+        self.0.compiled.size
+    }
+
+    pub fn exports(&self) -> Exports {
+        self.0.compiled.inspected.exports
+    }
+
+    /// The interfaces it imports, sorted, each with its version.
+    pub fn imports(&self) -> &[String] {
+        &self.0.compiled.inspected.imports
+    }
+
+    /// The version of the contract it was built for ("0.1.0").
+    pub fn contract(&self) -> &str {
+        &self.0.compiled.inspected.contract
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.0.limits
+    }
+
+    /// A place where this plugin decides, shared by all workers. `name` is for messages ("upstream api: balance").
+    ///
+    /// # Errors
+    /// When the plugin is of another kind.
+    pub fn use_as(&self, kind: Kind, name: &str, settings: &Settings) -> Result<Use, PluginError> {
+        if !self.exports().offers(kind) {
+            let kinds: Vec<_> = self.exports().kinds().map(|kind| format!("a {kind}")).collect();
+            return Err(PluginError::Kind {
+                plugin: self.name().to_owned(),
+                wanted: kind,
+                offers: kinds.join(" and "),
+            });
+        }
+        Ok(Use::new(self.clone(), kind, name, settings.clone()))
+    }
+
+    pub(super) fn host(&self) -> &Host {
+        &self.0.host
+    }
+
+    pub(super) fn pre(&self) -> &InstancePre<State> {
+        &self.0.compiled.pre
+    }
+
+    /// Whether it imports a function that tells times to a response head.
+    pub(super) fn reads_latency(&self) -> bool {
+        self.0.compiled.inspected.reads_latency
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // Nothing can be called any more: every instance holds its use, and every use this host.
+        self.ticker.stop();
+    }
+}
+
+impl fmt::Debug for PluginHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PluginHost").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plugin").field("name", &self.0.name).field("digest", &self.digest()).finish_non_exhaustive()
+    }
+}
+
+/// The SHA-256 of a file's bytes, in hexadecimal.
+pub fn digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Checks a plugin file against the digest that a configuration gives.
+///
+/// # Errors
+/// When it is another file.
+pub fn verify_digest(name: &str, bytes: &[u8], expected: &[u8; 32]) -> Result<(), PluginError> {
+    let found = Sha256::digest(bytes);
+    if found[..] == expected[..] {
+        return Ok(());
+    }
+    Err(PluginError::Digest { plugin: name.to_owned(), expected: hex(expected), found: hex(&found) })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,226 @@
+//! State that the instances of one use share over all workers, and that outlives each of them: cells and values.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+
+/// Cells one use may have.
+pub(super) const MAX_CELLS: usize = 1024;
+/// Values one use may have.
+pub(super) const MAX_VALUES: usize = 10_000;
+/// Bytes of all values of one use, names counted.
+pub(super) const MAX_VALUE_BYTES: usize = 1024 * 1024;
+/// Bytes a cell's name may have; a longer one is past the quota.
+const MAX_NAME: usize = 256;
+
+/// The shared state of one use.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    names: Mutex<HashMap<String, u32>>,
+    cells: OnceLock<Box<[AtomicU64]>>,
+    /// Locked for a look-up at a time: plugins that share values on the request path share this wait too.
+    values: Mutex<Values>,
+}
+
+#[derive(Debug, Default)]
+struct Values {
+    entries: HashMap<String, Value>,
+    bytes: usize,
+    version: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Value {
+    bytes: Arc<[u8]>,
+    version: u64,
+}
+
+/// Why a write was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotWritten {
+    Full,
+    Conflict,
+}
+
+impl Shared {
+    /// The handle of a named cell; `None` past the quota.
+    pub(super) fn cell(&self, name: &str) -> Option<u32> {
+        let mut names = self.names.lock();
+        if let Some(&id) = names.get(name) {
+            return Some(id);
+        }
+        if names.len() >= MAX_CELLS || name.len() > MAX_NAME {
+            return None;
+        }
+        let id = u32::try_from(names.len()).ok()?;
+        names.insert(name.to_owned(), id);
+        Some(id)
+    }
+
+    /// A cell by its handle; `None` for a handle nobody gave out.
+    pub(super) fn slot(&self, id: u32) -> Option<&AtomicU64> {
+        self.cells.get_or_init(|| (0..MAX_CELLS).map(|_| AtomicU64::new(0)).collect()).get(id as usize)
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<(Vec<u8>, u64)> {
+        let value = self.values.lock().entries.get(key).cloned()?;
+        Some((value.bytes.to_vec(), value.version))
+    }
+
+    /// Writes a value if its version is still `version`, or if there is none yet for `None`.
+    pub(super) fn put(&self, key: &str, bytes: &[u8], version: Option<u64>) -> Result<u64, NotWritten> {
+        let mut values = self.values.lock();
+        let found = values.entries.get(key);
+        if found.map(|value| value.version) != version {
+            return Err(NotWritten::Conflict);
+        }
+        let before = found.map_or(0, |value| key.len() + value.bytes.len());
+        let after = key.len().saturating_add(bytes.len());
+        let total = (values.bytes - before).saturating_add(after);
+        if total > MAX_VALUE_BYTES || (found.is_none() && values.entries.len() >= MAX_VALUES) {
+            return Err(NotWritten::Full);
+        }
+        values.bytes = total;
+        values.version += 1;
+        let version = values.version;
+        values.entries.insert(key.to_owned(), Value { bytes: bytes.into(), version });
+        Ok(version)
+    }
+
+    pub(super) fn delete(&self, key: &str) {
+        let mut values = self.values.lock();
+        if let Some(value) = values.entries.remove(key) {
+            values.bytes -= key.len() + value.bytes.len();
+        }
+    }
+}
+
+/// Cells of one instance alone: what is named past the quota.
+#[derive(Debug, Default)]
+pub(super) struct OwnCells {
+    names: HashMap<String, u32>,
+    cells: Vec<u64>,
+}
+
+/// The first handle of an [`OwnCells`].
+const FIRST_OWN: u32 = 1 << 16;
+
+impl OwnCells {
+    /// The handle of a named cell. Past [`MAX_CELLS`] all names mean the last one.
+    pub(super) fn cell(&mut self, name: &str) -> u32 {
+        if let Some(&id) = self.names.get(name) {
+            return id;
+        }
+        if self.cells.len() < MAX_CELLS && name.len() <= MAX_NAME {
+            self.names.insert(name.to_owned(), FIRST_OWN + self.cells.len() as u32);
+            self.cells.push(0);
+        } else if self.cells.is_empty() {
+            self.cells.push(0);
+        }
+        FIRST_OWN + (self.cells.len() - 1) as u32
+    }
+
+    pub(super) fn slot(&mut self, id: u32) -> Option<&mut u64> {
+        self.cells.get_mut(id.checked_sub(FIRST_OWN)? as usize)
+    }
+}
+
+/// What a plugin may do to a cell, shared or its own. A handle nobody gave out reads 0 and keeps nothing.
+pub(super) fn load(shared: &Shared, own: &mut OwnCells, id: u32) -> u64 {
+    match shared.slot(id) {
+        Some(cell) => cell.load(Relaxed),
+        None => own.slot(id).map_or(0, |cell| *cell),
+    }
+}
+
+pub(super) fn fetch_add(shared: &Shared, own: &mut OwnCells, id: u32, amount: u64) -> u64 {
+    match (shared.slot(id), own.slot(id)) {
+        (Some(cell), _) => cell.fetch_add(amount, Relaxed),
+        (None, Some(cell)) => std::mem::replace(cell, cell.wrapping_add(amount)),
+        (None, None) => 0,
+    }
+}
+
+pub(super) fn compare_exchange(shared: &Shared, own: &mut OwnCells, id: u32, current: u64, new: u64) -> u64 {
+    match (shared.slot(id), own.slot(id)) {
+        (Some(cell), _) => cell.compare_exchange(current, new, Relaxed, Relaxed).unwrap_or_else(|found| found),
+        (None, Some(cell)) if *cell == current => std::mem::replace(cell, new),
+        (None, Some(cell)) => *cell,
+        (None, None) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_name_is_the_same_cell_until_the_quota_is_used_up() {
+        let shared = Shared::default();
+
+        for i in 0..MAX_CELLS {
+            assert_eq!(shared.cell(&format!("c{i}")), Some(i as u32));
+        }
+
+        assert_eq!(shared.cell("c7"), Some(7));
+        assert_eq!(shared.cell("one more"), None);
+    }
+
+    #[test]
+    fn cells_past_the_quota_are_the_instances_own() {
+        let (shared, mut own) = (Shared::default(), OwnCells::default());
+
+        let (a, b) = (own.cell("a"), own.cell("b"));
+        assert_eq!(own.cell("a"), a);
+        fetch_add(&shared, &mut own, a, 5);
+        assert_eq!(compare_exchange(&shared, &mut own, a, 5, 9), 5);
+        assert_eq!(compare_exchange(&shared, &mut own, a, 5, 1), 9);
+
+        assert_eq!((load(&shared, &mut own, a), load(&shared, &mut own, b)), (9, 0));
+        assert_eq!(load(&shared, &mut own, 60_000), 0);
+        assert_eq!(fetch_add(&shared, &mut own, u32::MAX, 1), 0);
+    }
+
+    #[test]
+    fn names_without_end_share_one_own_cell() {
+        let mut own = OwnCells::default();
+
+        for i in 0..3 * MAX_CELLS {
+            own.cell(&i.to_string());
+        }
+
+        assert_eq!((own.cells.len(), own.names.len()), (MAX_CELLS, MAX_CELLS));
+        assert_eq!(OwnCells::default().cell(&"x".repeat(MAX_NAME + 1)), FIRST_OWN);
+    }
+
+    #[test]
+    fn a_value_is_written_only_over_the_version_that_was_read() {
+        let shared = Shared::default();
+
+        let first = shared.put("k", b"1", None).expect("absent");
+        assert_eq!(shared.put("k", b"2", None), Err(NotWritten::Conflict));
+        let second = shared.put("k", b"2", Some(first)).expect("unchanged");
+        assert_eq!(shared.put("k", b"3", Some(first)), Err(NotWritten::Conflict));
+
+        assert_eq!(shared.get("k"), Some((b"2".to_vec(), second)));
+        shared.delete("k");
+        assert_eq!(shared.get("k"), None);
+        assert!(shared.put("k", b"4", None).expect("absent again") > second, "a version never comes back");
+    }
+
+    #[test]
+    fn values_have_a_quota_of_bytes_and_deleting_gives_back() {
+        let shared = Shared::default();
+        let big = vec![0; MAX_VALUE_BYTES - 1];
+
+        let version = shared.put("k", &big, None).expect("exactly the quota");
+        assert_eq!(shared.put("l", b"", None), Err(NotWritten::Full));
+        shared.put("k", b"small", Some(version)).expect("smaller");
+        shared.put("l", b"fits now", None).expect("fits");
+        shared.delete("k");
+
+        assert_eq!(shared.values.lock().bytes, "lfits now".len());
+    }
+}

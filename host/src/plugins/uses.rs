@@ -1,0 +1,325 @@
+//! One place where a plugin decides: what its instances on all workers share, count and are judged by.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tracing::warn;
+
+use crate::config::{OnFailure, Settings};
+use crate::plugins::Kind;
+use crate::plugins::balancer::{Member, ReadyBalancer};
+use crate::plugins::clock::nanos;
+use crate::plugins::error::{ConfigIssue, Fault, PluginError};
+use crate::plugins::faults::{Breaker, Cause};
+use crate::plugins::host::Plugin;
+use crate::plugins::metrics::{Metrics, PluginMetric, bump};
+use crate::plugins::retry::ReadyRetry;
+use crate::plugins::rewriter::ReadyRewriter;
+use crate::plugins::shared::Shared;
+use crate::upstream::endpoint::Loads;
+
+/// Log lines of one use on one worker in a second.
+const MAX_LINES: u32 = 10;
+/// Nanoseconds between two log lines about faults of one use.
+const LOG_EVERY: u64 = 1_000_000_000;
+/// One call of so many is timed.
+const SAMPLED: u64 = 1024;
+
+/// A place where a plugin decides, shared by all workers; clones are the same one.
+#[derive(Clone)]
+pub struct Use(Arc<UseCore>);
+
+pub(super) struct UseCore {
+    pub(super) plugin: Plugin,
+    pub(super) kind: Kind,
+    pub(super) name: Arc<str>,
+    pub(super) settings: Settings,
+    pub(super) shared: Shared,
+    pub(super) metrics: Metrics,
+    workers: Mutex<Vec<Arc<WorkerShare>>>,
+    memberships: AtomicU64,
+    /// On the host's clock; 0 when the use is not tripped. Read for every call, written when a use trips.
+    tripped_until: AtomicU64,
+    faults: Mutex<FaultBook>,
+}
+
+#[derive(Default)]
+struct FaultBook {
+    breaker: Breaker,
+    counts: [u64; Cause::ALL.len()],
+    trips: u64,
+    last: Option<String>,
+    /// On the host's clock.
+    logged: Option<u64>,
+    unlogged: u64,
+}
+
+/// One worker's part of a use: its counts, which that worker alone writes.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct WorkerShare {
+    pub(super) worker: usize,
+    calls: AtomicU64,
+    fallbacks: AtomicU64,
+    samples: AtomicU64,
+    sampled: AtomicU64,
+    log_second: AtomicU64,
+    log_lines: AtomicU32,
+}
+
+/// How a use stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UseStatus {
+    pub plugin: String,
+    /// The use's name.
+    pub name: String,
+    /// The SHA-256 of the plugin's file.
+    pub digest: String,
+    pub kind: Kind,
+    /// Requests that came to this use.
+    pub calls: u64,
+    /// Those of them that its policy answered in the plugin's stead.
+    pub fallbacks: u64,
+    /// How many faults there were, for each cause.
+    pub faults: Vec<(Cause, u64)>,
+    /// What went wrong last.
+    pub last_fault: Option<String>,
+    /// How often it was left out.
+    pub trips: u64,
+    /// How much longer it is left out.
+    pub tripped_for: Option<Duration>,
+    /// The mean time of a call, over one in 1024.
+    pub mean_call: Option<Duration>,
+    /// What the plugin itself counts.
+    pub metrics: Vec<PluginMetric>,
+}
+
+impl Use {
+    pub(super) fn new(plugin: Plugin, kind: Kind, name: &str, settings: Settings) -> Self {
+        Self(Arc::new(UseCore {
+            plugin,
+            kind,
+            name: name.into(),
+            settings,
+            shared: Shared::default(),
+            metrics: Metrics::default(),
+            workers: Mutex::default(),
+            memberships: AtomicU64::new(0),
+            tripped_until: AtomicU64::new(0),
+            faults: Mutex::default(),
+        }))
+    }
+
+    /// Builds `worker`'s balancer here and now: instantiates, configures, hands over the membership. The result
+    /// goes to the worker.
+    ///
+    /// # Errors
+    /// When the plugin refuses its settings or fails.
+    pub fn balancer(
+        &self,
+        worker: usize,
+        members: Arc<[Member]>,
+        loads: Arc<Loads>,
+    ) -> Result<ReadyBalancer, PluginError> {
+        ReadyBalancer::build(self.0.clone(), worker, members, loads)
+    }
+
+    /// Builds `worker`'s retry policy here and now.
+    ///
+    /// # Errors
+    /// When the plugin refuses its settings or fails.
+    pub fn retry(&self, worker: usize) -> Result<ReadyRetry, PluginError> {
+        ReadyRetry::build(self.0.clone(), worker)
+    }
+
+    /// Builds `worker`'s rewriter here and now.
+    ///
+    /// # Errors
+    /// When the plugin refuses its settings or fails.
+    pub fn rewriter(&self, worker: usize) -> Result<ReadyRewriter, PluginError> {
+        ReadyRewriter::build(self.0.clone(), worker)
+    }
+
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    pub fn plugin(&self) -> &Plugin {
+        &self.0.plugin
+    }
+
+    pub fn status(&self) -> UseStatus {
+        self.0.status()
+    }
+}
+
+impl UseCore {
+    /// Whether the use is left out now. One look at an atomic while it is not.
+    #[inline]
+    pub(super) fn is_tripped(&self) -> bool {
+        let until = self.tripped_until.load(Relaxed);
+        until != 0 && self.is_still_tripped(until)
+    }
+
+    #[cold]
+    fn is_still_tripped(&self, until: u64) -> bool {
+        if self.plugin.host().clock.now() < until {
+            return true;
+        }
+        // Unless it tripped again meanwhile.
+        let _ = self.tripped_until.compare_exchange(until, 0, Relaxed, Relaxed);
+        false
+    }
+
+    /// Counts a fault, logs it and trips the use if it is one too many.
+    pub(super) fn fault(&self, fault: &Fault) {
+        let now = self.plugin.host().clock.now();
+        let mut book = self.faults.lock();
+        if let Some(at) = Cause::ALL.iter().position(|&cause| cause == fault.cause) {
+            book.counts[at] += 1;
+        }
+        book.last = Some(format!("{}: {}", fault.cause.name(), fault.message));
+        let until = book.breaker.fault(Duration::from_nanos(now), fastrand::u64(..));
+        if let Some(until) = until {
+            book.trips += 1;
+            self.tripped_until.store(nanos(until).max(1), Relaxed);
+        }
+        if book.logged.is_some_and(|logged| now < logged + LOG_EVERY) {
+            book.unlogged += 1;
+            return;
+        }
+        let more = std::mem::take(&mut book.unlogged);
+        book.logged = Some(now);
+        drop(book);
+        let (plugin, r#use, cause) = (self.plugin.name(), &*self.name, fault.cause.name());
+        let left_out_for = until.map(|until| until.saturating_sub(Duration::from_nanos(now)));
+        warn!(plugin, r#use, cause, more, ?left_out_for, "plugin fault: {}", fault.message);
+    }
+
+    pub(super) fn share_of(&self, worker: usize) -> Arc<WorkerShare> {
+        let mut workers = self.workers.lock();
+        if let Some(share) = workers.iter().find(|share| share.worker == worker) {
+            return share.clone();
+        }
+        let share = Arc::new(WorkerShare { worker, ..WorkerShare::default() });
+        workers.push(share.clone());
+        share
+    }
+
+    /// A number for a new membership.
+    pub(super) fn next_version(&self) -> u64 {
+        self.memberships.fetch_add(1, Relaxed) + 1
+    }
+
+    /// CPU time of one call.
+    pub(super) fn deadline(&self) -> Duration {
+        let default = match self.kind {
+            Kind::Balancer | Kind::Retry => Duration::from_millis(10),
+            Kind::Rewriter => Duration::from_millis(20),
+        };
+        self.plugin.limits().deadline.unwrap_or(default)
+    }
+
+    /// Whether a message passes as it is when a rewriter fails.
+    pub(super) fn skips_failures(&self) -> bool {
+        self.plugin.limits().on_failure == Some(OnFailure::Skip)
+    }
+
+    pub(super) fn failed(&self, during: &'static str, fault: Fault) -> PluginError {
+        let (plugin, use_name) = (self.plugin.name().to_owned(), self.name.to_string());
+        PluginError::Failed { plugin, use_name, during, fault }
+    }
+
+    pub(super) fn refused(&self, issues: Vec<ConfigIssue>) -> PluginError {
+        PluginError::Refused { plugin: self.plugin.name().to_owned(), use_name: self.name.to_string(), issues }
+    }
+
+    fn status(&self) -> UseStatus {
+        let now = self.plugin.host().clock.now();
+        let sum = |of: fn(&WorkerShare) -> &AtomicU64| -> u64 {
+            self.workers.lock().iter().map(|share| of(share).load(Relaxed)).sum()
+        };
+        let until = self.tripped_until.load(Relaxed);
+        let (faults, trips, last_fault) = {
+            let book = self.faults.lock();
+            (Cause::ALL.into_iter().zip(book.counts).collect(), book.trips, book.last.clone())
+        };
+        UseStatus {
+            plugin: self.plugin.name().to_owned(),
+            name: self.name.to_string(),
+            digest: self.plugin.digest().to_owned(),
+            kind: self.kind,
+            calls: sum(|share| &share.calls),
+            fallbacks: sum(|share| &share.fallbacks),
+            faults,
+            last_fault,
+            trips,
+            tripped_for: until.checked_sub(now).filter(|&left| left > 0).map(Duration::from_nanos),
+            mean_call: sum(|share| &share.sampled).checked_div(sum(|share| &share.samples)).map(Duration::from_nanos),
+            metrics: self.metrics.read(),
+        }
+    }
+}
+
+impl WorkerShare {
+    /// Counts a call in. Answers when it began, if it is to be timed.
+    #[inline]
+    pub(super) fn begin(&self) -> Option<Instant> {
+        let calls = self.calls.load(Relaxed);
+        self.calls.store(calls.wrapping_add(1), Relaxed);
+        calls.is_multiple_of(SAMPLED).then(Instant::now)
+    }
+
+    /// Takes the time of a call that began at `began`.
+    #[inline]
+    pub(super) fn end(&self, began: Option<Instant>) {
+        if let Some(began) = began {
+            bump(&self.samples, 1);
+            bump(&self.sampled, nanos(began.elapsed()));
+        }
+    }
+
+    /// Counts a call that the policy answers.
+    pub(super) fn fall_back(&self) {
+        bump(&self.fallbacks, 1);
+    }
+
+    /// Whether a plugin may log one more line in this second of the host's clock.
+    pub(super) fn may_log(&self, now: u64) -> bool {
+        let second = now / 1_000_000_000;
+        if self.log_second.swap(second, Relaxed) != second {
+            self.log_lines.store(0, Relaxed);
+        }
+        self.log_lines.fetch_add(1, Relaxed) < MAX_LINES
+    }
+}
+
+impl fmt::Debug for Use {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Use").field("name", &self.0.name).field("plugin", &self.0.plugin).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_lines_a_second_are_kept() {
+        let share = WorkerShare::default();
+        let second = 1_000_000_000;
+
+        let kept = |now| (0..50).filter(|_| share.may_log(now)).count();
+
+        assert_eq!(kept(0), 10);
+        assert_eq!(kept(second - 1), 0);
+        assert_eq!(kept(second), 10);
+    }
+}

@@ -1,0 +1,155 @@
+//! The control thread: the admin server, and what it tells of the running proxy.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{
+    self, AdminListener, AdminState, EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginStatus, UpstreamStatus,
+    Window,
+};
+use crate::listener::{Bound, Listener};
+use crate::plugins::{Cause, Kind, PluginHost, Use, UseStatus};
+use crate::proxy::parts::Parts;
+use crate::telemetry::exposition::Exposition;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::Shared;
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::health::Standing;
+
+/// What the control thread is started with.
+pub(super) struct Control {
+    pub(super) parts: Arc<Parts>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Kept alive for the plugins' instances.
+    pub(super) host: PluginHost,
+    pub(super) admin: Option<Bound>,
+    pub(super) drain: CancellationToken,
+    pub(super) ended: CancellationToken,
+}
+
+impl Control {
+    /// Runs until every worker has ended.
+    pub(super) fn run(self) {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return tracing::error!(%error, "there is no control thread"),
+        };
+        runtime.block_on(self.serve());
+    }
+
+    async fn serve(self) {
+        let Self { parts, metrics, host, admin, drain, ended } = self;
+        let token = parts.config.admin.as_ref().and_then(|admin| admin.token.clone());
+        let state = Arc::new(AdminState::new(Arc::new(Glass { parts, metrics, drain }), token.as_deref()));
+        match admin.map(|bound| bound.listener(0)) {
+            Some(Ok(listener)) => {
+                let listener = match listener {
+                    Listener::Tcp(listener) => AdminListener::Tcp(listener),
+                    Listener::Unix(listener) => AdminListener::Unix(listener),
+                };
+                if let Err(error) = admin::serve(listener, state, ended).await {
+                    tracing::error!(%error, "the admin server ended");
+                }
+            }
+            Some(Err(error)) => tracing::error!(%error, "there is no admin server"),
+            None => ended.cancelled().await,
+        }
+        drop(host);
+    }
+}
+
+/// What can be seen of the proxy.
+struct Glass {
+    parts: Arc<Parts>,
+    metrics: Arc<Metrics>,
+    drain: CancellationToken,
+}
+
+impl Window for Glass {
+    fn ready(&self) -> bool {
+        !self.drain.is_cancelled()
+    }
+
+    fn write_metrics(&self, out: &mut Exposition) {
+        self.metrics.write(out);
+    }
+
+    fn upstreams(&self) -> Vec<UpstreamStatus> {
+        let now = Instant::now();
+        self.parts.upstreams.iter().map(|shared| upstream(shared, now)).collect()
+    }
+
+    fn plugins(&self) -> Vec<PluginStatus> {
+        self.parts.uses.iter().map(|used| self.plugin(used)).collect()
+    }
+}
+
+impl Glass {
+    fn plugin(&self, used: &Use) -> PluginStatus {
+        let status = used.status();
+        let own = self.parts.config.plugins.iter().find(|plugin| plugin.name == status.plugin);
+        let source = own.map_or_else(|| "built-in".to_owned(), |plugin| plugin.path.display().to_string());
+        PluginStatus {
+            source,
+            used_in: status.name.clone(),
+            kind: match status.kind {
+                Kind::Balancer => PluginKind::Balancer,
+                Kind::Retry => PluginKind::Retry,
+                Kind::Rewriter => PluginKind::Rewriter,
+            },
+            digest: format!("sha256:{}", status.digest),
+            calls: status.calls,
+            faults: faults(&status),
+            last_fault: status.last_fault,
+            fallbacks: status.fallbacks,
+            tripped: status.tripped_for.is_some_and(|left| left > Duration::ZERO),
+            ns_per_call: status.mean_call.map(|mean| u64::try_from(mean.as_nanos()).unwrap_or(u64::MAX)),
+            plugin: status.plugin,
+        }
+    }
+}
+
+fn upstream(shared: &Shared, now: Instant) -> UpstreamStatus {
+    let status = |(endpoint, config): (&Endpoint, &crate::config::Endpoint)| {
+        let standing = shared.health.standing(endpoint.id, now);
+        let (state, reason) = match standing {
+            Standing::Up => (EndpointState::Up, None),
+            Standing::Down => (EndpointState::Down, Some("configured down")),
+            Standing::Unhealthy => (EndpointState::Unhealthy, Some("its active check fails")),
+            Standing::Failed => (EndpointState::Unavailable, Some("it failed max_fails times; it is probed after fail_timeout")),
+            Standing::Full => (EndpointState::Unavailable, Some("it has max_connections requests")),
+        };
+        EndpointStatus {
+            address: endpoint.address.to_string(),
+            state,
+            reason: reason.map(str::to_owned),
+            since: shared.health.since(endpoint.id),
+            weight: endpoint.weight,
+            backup: endpoint.priority > 0,
+            down: endpoint.down,
+            zone: endpoint.zone.clone(),
+            active: shared.loads.active(endpoint.id),
+            max_connections: config.max_connections,
+            failures: shared.health.fails(endpoint.id),
+            max_fails: shared.config.passive.max_fails,
+        }
+    };
+    UpstreamStatus {
+        name: shared.name.to_string(),
+        balance: shared.config.balance.plugin.clone(),
+        endpoints: shared.endpoints.iter().zip(&shared.config.endpoints).map(status).collect(),
+    }
+}
+
+fn faults(status: &UseStatus) -> PluginFaults {
+    let count = |cause: Cause| status.faults.iter().find(|(c, _)| *c == cause).map_or(0, |(_, count)| *count);
+    PluginFaults {
+        trap: count(Cause::Trap),
+        deadline: count(Cause::Deadline),
+        memory: count(Cause::Memory),
+        answer: count(Cause::Answer),
+    }
+}

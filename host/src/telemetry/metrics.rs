@@ -1,0 +1,522 @@
+//! What is counted of requests, connections and attempts, and the text a scrape gets.
+//!
+//! # Why a struct for each worker?
+//!
+//! A worker counts into memory that no other thread writes, through handles it got when its parts were built: on the
+//! request path a count is a load and a store, without a look-up. A scrape adds the workers up by name.
+//!
+//! Names of routes and upstreams come from the configuration, so their number is bounded; nothing that a client sends
+//! becomes a label.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use tracing::{info, warn};
+
+use super::counter::{Counter, Distribution, Gauge, Histogram};
+use super::exposition::{Exposition, Kind};
+
+/// The counts of all workers.
+#[derive(Debug)]
+pub struct Metrics {
+    workers: Box<[Arc<WorkerMetrics>]>,
+    started: SystemTime,
+}
+
+/// What one worker counts. Only that worker may count here.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerMetrics {
+    pub connections_accepted: Counter,
+    pub connections_active: Gauge,
+    /// Requests that met no route, malformed ones among them. They are written with an empty route.
+    pub unrouted: RouteMetrics,
+    timeouts: [Counter; Timeout::ALL.len()],
+    // Locked when parts are built and when someone scrapes, never on the request path.
+    routes: Mutex<BTreeMap<Arc<str>, Arc<RouteMetrics>>>,
+    upstreams: Mutex<BTreeMap<Arc<str>, Arc<UpstreamMetrics>>>,
+}
+
+/// What one worker counts of one route.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct RouteMetrics {
+    /// By the hundreds of the status; 0 stands for an exchange without a response.
+    requests: [Counter; CLASSES.len()],
+    duration: Histogram,
+    received: Counter,
+    sent: Counter,
+}
+
+/// What one worker counts of one upstream.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct UpstreamMetrics {
+    pub connections_opened: Counter,
+    /// Exchanges that went over a connection which had carried one before.
+    pub connections_reused: Counter,
+    /// Open ones, idle ones among them.
+    pub connections_active: Gauge,
+    /// Connections the endpoint had closed when a request was about to use them, and which were replaced unnoticed.
+    pub connections_stale: Counter,
+    pub retries_granted: Counter,
+    /// Retries the policy may have granted, and the budget did not.
+    pub retries_refused_by_budget: Counter,
+    /// Attempts that passive health held against an endpoint.
+    pub passive_failures: Counter,
+    requests: [Counter; RequestEnd::ALL.len()],
+    attempts: [Counter; ATTEMPT_ENDS.len()],
+    ejections: Counter,
+    name: Arc<str>,
+}
+
+/// A timeout of the configuration that has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeout {
+    ClientHeader,
+    ClientBody,
+    ClientSend,
+    ClientKeepalive,
+    Tunnel,
+    Connect,
+    UpstreamRead,
+    UpstreamSend,
+    /// A route's, for the whole exchange.
+    Route,
+    Drain,
+}
+
+/// How a request to an upstream ended, all its attempts taken together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestEnd {
+    /// With a response of an endpoint, whatever its status was.
+    Answered,
+    /// Without one: the last attempt failed.
+    Failed,
+    TimedOut,
+    /// No endpoint could take traffic.
+    NoEndpoint,
+    /// The balancer wanted no endpoint to have it.
+    Overloaded,
+    ClientClosed,
+}
+
+/// How one attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptEnd {
+    Status(u16),
+    Connect,
+    ConnectTimeout,
+    Tls,
+    Reset,
+    ResponseTimeout,
+    Protocol,
+    Overload,
+    /// The client or a deadline ended it before the endpoint could.
+    Abandoned,
+}
+
+impl Metrics {
+    pub fn new(workers: usize) -> Self {
+        Self { workers: (0..workers).map(|_| Arc::default()).collect(), started: SystemTime::now() }
+    }
+
+    /// Where one worker counts.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such worker.
+    pub fn worker(&self, index: usize) -> Arc<WorkerMetrics> {
+        self.workers[index].clone()
+    }
+
+    /// Writes everything that is counted here, added up over the workers.
+    pub fn write(&self, out: &mut Exposition) {
+        self.write_process(out);
+        self.write_connections(out);
+        self.write_routes(out);
+        self.write_upstreams(out);
+    }
+
+    fn write_process(&self, out: &mut Exposition) {
+        out.family("staunch_build_info", Kind::Gauge, "Always 1; the label tells the version.");
+        out.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+        out.family("staunch_start_time_seconds", Kind::Gauge, "When the proxy started, as Unix time.");
+        out.sample(&[], self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+        out.family("staunch_workers", Kind::Gauge, "Worker threads.");
+        out.sample(&[], self.workers.len());
+    }
+
+    fn write_connections(&self, out: &mut Exposition) {
+        let sum = |value: fn(&WorkerMetrics) -> u64| self.workers.iter().map(|worker| value(worker)).sum::<u64>();
+        out.family("staunch_listener_connections_accepted_total", Kind::Counter, "Connections from clients.");
+        out.sample(&[], sum(|worker| worker.connections_accepted.value()));
+        out.family("staunch_listener_connections_active", Kind::Gauge, "Connections from clients that are open.");
+        out.sample(&[], sum(|worker| worker.connections_active.value()));
+        out.family("staunch_http_timeouts_total", Kind::Counter, "Timeouts that have passed, by their name.");
+        for (index, timeout) in Timeout::ALL.into_iter().enumerate() {
+            let passed: u64 = self.workers.iter().map(|worker| worker.timeouts[index].value()).sum();
+            out.sample(&[("timeout", timeout.name())], passed);
+        }
+    }
+
+    fn write_routes(&self, out: &mut Exposition) {
+        let mut sums = BTreeMap::<Arc<str>, RouteSum>::new();
+        for worker in &self.workers {
+            sums.entry(Arc::from("")).or_default().add(&worker.unrouted);
+            for (name, route) in worker.routes.lock().iter() {
+                sums.entry(name.clone()).or_default().add(route);
+            }
+        }
+        // Thousands of routes that nobody asks for would make a text of megabytes.
+        sums.retain(|_, sum| sum.requests.iter().any(|&requests| requests > 0));
+
+        out.family("staunch_http_requests_total", Kind::Counter, "Finished requests, by route and status class.");
+        for (name, sum) in &sums {
+            for (class, requests) in CLASSES.into_iter().zip(sum.requests) {
+                out.sample(&[("route", name), ("status", class)], requests);
+            }
+        }
+        let help = "From a complete request head to the end of the response, by route.";
+        out.family("staunch_http_request_duration_seconds", Kind::Histogram, help);
+        for (name, sum) in &sums {
+            out.distribution(&[("route", name)], &sum.duration);
+        }
+        out.family("staunch_http_received_bytes_total", Kind::Counter, "Bytes of request bodies, by route.");
+        for (name, sum) in &sums {
+            out.sample(&[("route", name)], sum.received);
+        }
+        out.family("staunch_http_sent_bytes_total", Kind::Counter, "Bytes of response bodies, by route.");
+        for (name, sum) in &sums {
+            out.sample(&[("route", name)], sum.sent);
+        }
+    }
+
+    fn write_upstreams(&self, out: &mut Exposition) {
+        let mut upstreams = BTreeMap::<Arc<str>, Vec<Arc<UpstreamMetrics>>>::new();
+        for worker in &self.workers {
+            for (name, upstream) in worker.upstreams.lock().iter() {
+                upstreams.entry(name.clone()).or_default().push(upstream.clone());
+            }
+        }
+        out.family("staunch_upstream_requests_total", Kind::Counter, "Requests to an upstream, by how they ended.");
+        for (name, workers) in &upstreams {
+            for (index, end) in RequestEnd::ALL.into_iter().enumerate() {
+                let requests: u64 = workers.iter().map(|worker| worker.requests[index].value()).sum();
+                out.sample(&[("upstream", name), ("outcome", end.name())], requests);
+            }
+        }
+        let help = "Attempts to have a request answered by an endpoint, by how they ended.";
+        out.family("staunch_upstream_attempts_total", Kind::Counter, help);
+        for (name, workers) in &upstreams {
+            for (index, end) in ATTEMPT_ENDS.into_iter().enumerate() {
+                let attempts: u64 = workers.iter().map(|worker| worker.attempts[index].value()).sum();
+                out.sample(&[("upstream", name), ("outcome", end)], attempts);
+            }
+        }
+        for (family, kind, help, value) in UPSTREAM_FAMILIES {
+            out.family(family, kind, help);
+            for (name, workers) in &upstreams {
+                out.sample(&[("upstream", name)], workers.iter().map(|worker| value(worker)).sum::<u64>());
+            }
+        }
+        out.family(
+            "staunch_upstream_retries_total",
+            Kind::Counter,
+            "Further attempts that were asked for, by the answer.",
+        );
+        for (name, workers) in &upstreams {
+            let sum = |value: fn(&UpstreamMetrics) -> u64| workers.iter().map(|worker| value(worker)).sum::<u64>();
+            out.sample(&[("upstream", name), ("answer", "granted")], sum(|worker| worker.retries_granted.value()));
+            let refused = sum(|worker| worker.retries_refused_by_budget.value());
+            out.sample(&[("upstream", name), ("answer", "refused_by_budget")], refused);
+        }
+    }
+}
+
+type UpstreamFamily = (&'static str, Kind, &'static str, fn(&UpstreamMetrics) -> u64);
+
+const UPSTREAM_FAMILIES: [UpstreamFamily; 6] = [
+    ("staunch_upstream_connections_opened_total", Kind::Counter, "Connections opened to endpoints.", |upstream| {
+        upstream.connections_opened.value()
+    }),
+    ("staunch_upstream_connections_reused_total", Kind::Counter, "Attempts over a kept connection.", |upstream| {
+        upstream.connections_reused.value()
+    }),
+    (
+        "staunch_upstream_connections_stale_total",
+        Kind::Counter,
+        "Kept connections found closed, and replaced.",
+        |upstream| upstream.connections_stale.value(),
+    ),
+    ("staunch_upstream_connections_active", Kind::Gauge, "Open connections to endpoints, idle or not.", |upstream| {
+        upstream.connections_active.value()
+    }),
+    ("staunch_upstream_passive_failures_total", Kind::Counter, "Attempts held against an endpoint.", |upstream| {
+        upstream.passive_failures.value()
+    }),
+    ("staunch_upstream_ejections_total", Kind::Counter, "Endpoints taken out by passive health.", |upstream| {
+        upstream.ejections.value()
+    }),
+];
+
+impl WorkerMetrics {
+    /// The handle to count a route's requests with; the same for the same name.
+    pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
+        self.routes.lock().entry(Arc::from(name)).or_default().clone()
+    }
+
+    /// The handle to count an upstream's requests with; the same for the same name.
+    pub fn upstream(&self, name: &str) -> Arc<UpstreamMetrics> {
+        let name: Arc<str> = Arc::from(name);
+        let make = || Arc::new(UpstreamMetrics { name: name.clone(), ..UpstreamMetrics::default() });
+        self.upstreams.lock().entry(name.clone()).or_insert_with(make).clone()
+    }
+
+    pub fn timed_out(&self, timeout: Timeout) {
+        self.timeouts[timeout as usize].increment();
+    }
+}
+
+impl RouteMetrics {
+    /// Counts a finished exchange. `status` is the one the client got, or 0 when it got none; the bytes are those of
+    /// the bodies.
+    pub fn finished(&self, status: u16, duration: Duration, received: u64, sent: u64) {
+        let class = usize::from(status / 100);
+        self.requests[if class < CLASSES.len() { class } else { 0 }].increment();
+        self.duration.observe(duration);
+        self.received.add(received);
+        self.sent.add(sent);
+    }
+}
+
+impl UpstreamMetrics {
+    /// Counts a request with all its attempts.
+    pub fn request_ended(&self, end: RequestEnd) {
+        self.requests[end as usize].increment();
+    }
+
+    pub fn attempt_ended(&self, end: AttemptEnd) {
+        self.attempts[end.index()].increment();
+    }
+
+    /// Counts and logs that passive health takes an endpoint out.
+    pub fn ejected(&self, endpoint: &str, failures: u32, out_for: Duration) {
+        self.ejections.increment();
+        warn!(upstream = %self.name, %endpoint, failures, ?out_for, "ejected");
+    }
+
+    /// Logs that an endpoint has traffic again.
+    pub fn returned(&self, endpoint: &str) {
+        info!(upstream = %self.name, %endpoint, "back in service");
+    }
+}
+
+impl Timeout {
+    const ALL: [Self; 10] = [
+        Self::ClientHeader,
+        Self::ClientBody,
+        Self::ClientSend,
+        Self::ClientKeepalive,
+        Self::Tunnel,
+        Self::Connect,
+        Self::UpstreamRead,
+        Self::UpstreamSend,
+        Self::Route,
+        Self::Drain,
+    ];
+
+    /// As it stands in metrics and, with `_timeout` behind it, in the access log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ClientHeader => "client_header",
+            Self::ClientBody => "client_body",
+            Self::ClientSend => "client_send",
+            Self::ClientKeepalive => "client_keepalive",
+            Self::Tunnel => "tunnel",
+            Self::Connect => "connect",
+            Self::UpstreamRead => "upstream_read",
+            Self::UpstreamSend => "upstream_send",
+            Self::Route => "route",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+impl RequestEnd {
+    const ALL: [Self; 6] =
+        [Self::Answered, Self::Failed, Self::TimedOut, Self::NoEndpoint, Self::Overloaded, Self::ClientClosed];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::TimedOut => "timeout",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Overloaded => "overloaded",
+            Self::ClientClosed => "client_closed",
+        }
+    }
+}
+
+/// Status classes by the hundreds of a status.
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The ends of attempts by [`AttemptEnd::index`].
+const ATTEMPT_ENDS: [&str; 13] = [
+    "1xx",
+    "2xx",
+    "3xx",
+    "4xx",
+    "5xx",
+    "connect",
+    "connect_timeout",
+    "tls",
+    "reset",
+    "response_timeout",
+    "protocol",
+    "overload",
+    "abandoned",
+];
+
+impl AttemptEnd {
+    fn index(self) -> usize {
+        match self {
+            Self::Status(status) => usize::from((status / 100).clamp(1, 5)) - 1,
+            Self::Connect => 5,
+            Self::ConnectTimeout => 6,
+            Self::Tls => 7,
+            Self::Reset => 8,
+            Self::ResponseTimeout => 9,
+            Self::Protocol => 10,
+            Self::Overload => 11,
+            Self::Abandoned => 12,
+        }
+    }
+}
+
+/// A route's counts over all workers.
+#[derive(Default)]
+struct RouteSum {
+    requests: [u64; CLASSES.len()],
+    duration: Distribution,
+    received: u64,
+    sent: u64,
+}
+
+impl RouteSum {
+    fn add(&mut self, route: &RouteMetrics) {
+        for (sum, counter) in self.requests.iter_mut().zip(&route.requests) {
+            *sum += counter.value();
+        }
+        self.duration.add(&route.duration);
+        self.received += route.received.value();
+        self.sent += route.sent.value();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(metrics: &Metrics) -> String {
+        let mut out = Exposition::default();
+        metrics.write(&mut out);
+        out.into_text()
+    }
+
+    #[test]
+    fn workers_are_added_up_by_name() {
+        let metrics = Metrics::new(2);
+        for index in 0..2 {
+            let worker = metrics.worker(index);
+            worker.connections_accepted.increment();
+            worker.connections_active.increment();
+            worker.timed_out(Timeout::UpstreamRead);
+            worker.unrouted.finished(404, Duration::ZERO, 0, 9);
+            worker.route("shop/").finished(200, Duration::from_millis(3), 5, 7);
+            let upstream = worker.upstream("api");
+            upstream.connections_opened.increment();
+            upstream.attempt_ended(AttemptEnd::Status(204));
+            upstream.attempt_ended(AttemptEnd::ConnectTimeout);
+            upstream.retries_granted.increment();
+            upstream.request_ended(RequestEnd::Answered);
+            upstream.ejected("10.0.0.1:80", 1, Duration::from_secs(10));
+        }
+
+        let text = text(&metrics);
+
+        for line in [
+            "staunch_listener_connections_accepted_total 2",
+            "staunch_listener_connections_active 2",
+            "staunch_http_timeouts_total{timeout=\"upstream_read\"} 2",
+            "staunch_http_timeouts_total{timeout=\"drain\"} 0",
+            "staunch_http_requests_total{route=\"\",status=\"4xx\"} 2",
+            "staunch_http_requests_total{route=\"shop/\",status=\"2xx\"} 2",
+            "staunch_http_request_duration_seconds_bucket{route=\"shop/\",le=\"0.0025\"} 0",
+            "staunch_http_request_duration_seconds_bucket{route=\"shop/\",le=\"0.005\"} 2",
+            "staunch_http_request_duration_seconds_sum{route=\"shop/\"} 0.006",
+            "staunch_http_received_bytes_total{route=\"shop/\"} 10",
+            "staunch_http_sent_bytes_total{route=\"shop/\"} 14",
+            "staunch_upstream_requests_total{upstream=\"api\",outcome=\"answered\"} 2",
+            "staunch_upstream_attempts_total{upstream=\"api\",outcome=\"2xx\"} 2",
+            "staunch_upstream_attempts_total{upstream=\"api\",outcome=\"connect_timeout\"} 2",
+            "staunch_upstream_retries_total{upstream=\"api\",answer=\"granted\"} 2",
+            "staunch_upstream_connections_opened_total{upstream=\"api\"} 2",
+            "staunch_upstream_ejections_total{upstream=\"api\"} 2",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn routes_that_nobody_asked_for_are_left_out() {
+        let metrics = Metrics::new(1);
+        metrics.worker(0).route("quiet");
+
+        assert!(!text(&metrics).contains("quiet"));
+    }
+
+    #[test]
+    fn every_end_and_timeout_has_a_place_and_a_name_of_its_own() {
+        let metrics = Metrics::new(1);
+        let worker = metrics.worker(0);
+        let upstream = worker.upstream("u");
+        for timeout in Timeout::ALL {
+            worker.timed_out(timeout);
+        }
+        for end in RequestEnd::ALL {
+            upstream.request_ended(end);
+        }
+        let failures = [
+            AttemptEnd::Connect,
+            AttemptEnd::ConnectTimeout,
+            AttemptEnd::Tls,
+            AttemptEnd::Reset,
+            AttemptEnd::ResponseTimeout,
+            AttemptEnd::Protocol,
+            AttemptEnd::Overload,
+            AttemptEnd::Abandoned,
+        ];
+        for end in failures.into_iter().chain([101, 299, 300, 404, 599].map(AttemptEnd::Status)) {
+            upstream.attempt_ended(end);
+        }
+
+        let text = text(&metrics);
+
+        let ones = |family: &str| text.lines().filter(|l| l.starts_with(family) && l.ends_with(" 1")).count();
+        assert_eq!(ones("staunch_http_timeouts_total{"), Timeout::ALL.len());
+        assert_eq!(ones("staunch_upstream_requests_total{"), RequestEnd::ALL.len());
+        assert_eq!(ones("staunch_upstream_attempts_total{"), ATTEMPT_ENDS.len());
+    }
+
+    #[test]
+    fn a_status_out_of_range_counts_as_no_response() {
+        let metrics = Metrics::new(1);
+        metrics.worker(0).route("r").finished(999, Duration::ZERO, 0, 0);
+
+        assert!(text(&metrics).contains("{route=\"r\",status=\"none\"} 1"));
+    }
+}
