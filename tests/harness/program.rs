@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
+use super::proxy::complete;
 use super::{Client, eventually};
 
 /// The binary with these arguments, in a folder without a configuration.
@@ -27,7 +28,7 @@ impl Program {
         let socket = folder.path().join("proxy");
         let file = folder.path().join("staunch.toml");
         let listener = format!("[[listeners]]\naddress = \"unix:{}\"\n", socket.display());
-        fs::write(&file, format!("{text}\n{listener}")).expect("a file");
+        fs::write(&file, complete(&format!("{text}\n{listener}"))).expect("a file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_staunch"));
         command.args(["run", "-c"]).arg(&file).current_dir(folder.path());
         let child = command.stdin(Stdio::null()).spawn().expect("the binary");

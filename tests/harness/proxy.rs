@@ -81,7 +81,8 @@ impl Proxy {
     }
 }
 
-fn complete(text: &str) -> String {
+/// Adds what a configuration leaves out.
+pub(super) fn complete(text: &str) -> String {
     let mut whole = String::new();
     if !text.contains("[server]") {
         whole += "[server]\nworkers = 1\n";
