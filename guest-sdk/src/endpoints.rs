@@ -1,5 +1,6 @@
 //! The membership of an upstream, as a balancer keeps it.
 
+use std::collections::BinaryHeap;
 use std::slice;
 
 use crate::{PickContext, selection};
@@ -43,24 +44,24 @@ pub struct EndpointChange {
 pub struct Endpoints {
     version: u64,
     list: Vec<Endpoint>,
-    /// Positions in `list`, by rising id.
-    by_id: Vec<u32>,
+    /// Each id with its position in `list`, by rising id.
+    by_id: Vec<(EndpointId, usize)>,
 }
 
 impl Endpoints {
     /// A membership as the host hands it over.
     pub fn new(version: u64, list: Vec<Endpoint>) -> Self {
-        let mut by_id: Vec<u32> = (0..).take(list.len()).collect();
-        by_id.sort_by_key(|&position| list[position as usize].id);
-        Self { version, list, by_id }
+        // A heap sorts in a tenth of the code that `sort` brings into a component.
+        let by_id: BinaryHeap<_> = list.iter().map(|endpoint| endpoint.id).zip(0..).collect();
+        Self { version, list, by_id: by_id.into_sorted_vec() }
     }
 
     /// Takes over weights and readiness; what names no endpoint here is passed by.
     pub fn apply(&mut self, changes: &[EndpointChange]) {
         for change in changes {
-            let Some(position) = self.position(change.id) else { continue };
-            let endpoint = &mut self.list[position];
-            (endpoint.weight, endpoint.ready) = (change.weight, change.ready);
+            if let Some(endpoint) = self.position(change.id).and_then(|position| self.list.get_mut(position)) {
+                (endpoint.weight, endpoint.ready) = (change.weight, change.ready);
+            }
         }
     }
 
@@ -103,13 +104,18 @@ impl Endpoints {
 
     /// The one in this slot.
     pub fn by_id(&self, id: EndpointId) -> Option<&Endpoint> {
-        self.position(id).map(|position| &self.list[position])
+        self.at(self.position(id)?)
+    }
+
+    /// The one at a position of the order.
+    pub fn at(&self, position: usize) -> Option<&Endpoint> {
+        self.list.get(position)
     }
 
     /// Where in the order the one in this slot stands.
     pub fn position(&self, id: EndpointId) -> Option<usize> {
-        let found = self.by_id.binary_search_by_key(&id, |&position| self.list[position as usize].id).ok()?;
-        Some(self.by_id[found] as usize)
+        let found = self.by_id.binary_search_by_key(&id, |&(id, _)| id).ok()?;
+        Some(self.by_id[found].1)
     }
 }
 

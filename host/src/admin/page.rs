@@ -86,7 +86,11 @@ fn write_plugin(page: &mut String, plugin: &PluginStatus) -> fmt::Result {
     write_number(page, plugin.ns_per_call.map_or_else(|| "–".to_owned(), |ns| ns.to_string()))?;
     write_number(page, plugin.faults.total())?;
     write_number(page, plugin.fallbacks)?;
-    writeln!(page, "</tr>")
+    writeln!(page, "</tr>")?;
+    match &plugin.last_fault {
+        Some(fault) => writeln!(page, "<tr><td></td><td colspan=\"6\" class=\"bad\">{}</td></tr>", Escaped(fault)),
+        None => Ok(()),
+    }
 }
 
 fn write_number(page: &mut String, number: impl Display) -> fmt::Result {

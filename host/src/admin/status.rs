@@ -84,6 +84,8 @@ pub struct PluginStatus {
     pub source: String,
     pub calls: u64,
     pub faults: PluginFaults,
+    /// What went wrong last, for a reader.
+    pub last_fault: Option<String>,
     /// Calls that the policy of the use answered in the plugin's place.
     pub fallbacks: u64,
     /// How often faults came so fast that the plugin was left out for a while.

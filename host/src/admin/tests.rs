@@ -48,6 +48,7 @@ impl Window for Double {
             source: "built-in".to_owned(),
             calls: 7,
             faults: PluginFaults { deadline: 1, ..PluginFaults::default() },
+            last_fault: Some("pick: 10 ms <passed>".to_owned()),
             fallbacks: 1,
             trips: 0,
             tripped: false,
@@ -163,7 +164,7 @@ async fn the_page_shows_states_and_escapes_them() {
 
     assert!(answer.contains("10.0.0.1:80") && answer.contains("upstreams.api.balance"), "{answer}");
     assert!(answer.contains("connect &lt;refused&gt;"), "{answer}");
-    assert!(answer.contains("0 of 5"), "{answer}");
+    assert!(answer.contains("10 ms &lt;passed&gt;"), "{answer}");
 }
 
 #[tokio::test]

@@ -1,43 +1,14 @@
 //! What only the whole configuration can tell.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use super::fault::Fault;
 use super::listener::ListenAddress;
 use super::plugin::{OnFailure, PluginKind};
 use super::reader::Scope;
 use super::route::{PathPattern, Route};
-use super::settings::{Place, Settings};
-use super::tree::{Kind, Table};
+use super::settings::Place;
 use super::{Action, Config};
-
-impl<'a> Scope<'a> {
-    /// The names that a file gives, whatever else is wrong with what they name.
-    pub(super) fn of(root: &'a Table, folder: Option<&'a Path>) -> Self {
-        let entries = |section: &str| match root.get(section).map(|(_, value)| &value.kind) {
-            Some(Kind::Table(table)) => &table.entries[..],
-            _ => &[],
-        };
-        let settings = |kind: &Kind| match kind {
-            Kind::Table(plugin) => match plugin.get("config").map(|(_, value)| &value.kind) {
-                Some(Kind::Table(config)) => config.to_settings(),
-                _ => Settings::default(),
-            },
-            _ => Settings::default(),
-        };
-        Self {
-            folder,
-            upstreams: entries("upstreams").iter().map(|(key, _)| (key.name.as_str(), key.place)).collect(),
-            plugins: entries("plugins").iter().map(|(key, value)| (key.name.as_str(), settings(&value.kind))).collect(),
-            admin: match root.get("admin").map(|(_, value)| &value.kind) {
-                Some(Kind::Table(admin)) => admin.get("address").map(|(_, value)| value.place).unwrap_or_default(),
-                _ => Place::default(),
-            },
-            ..Self::default()
-        }
-    }
-}
 
 /// Notes what is wrong between the parts of a configuration.
 pub(super) fn check(config: &Config, scope: &Scope<'_>) {
@@ -59,7 +30,8 @@ pub(super) fn check(config: &Config, scope: &Scope<'_>) {
 /// No two routes may match the same requests: neither would be more specific.
 fn check_matches(routes: &[Route], scope: &Scope<'_>) {
     let mut seen: HashMap<Match<'_>, Place> = HashMap::new();
-    for route in routes {
+    let doubtful = scope.doubtful_routes.borrow();
+    for route in routes.iter().filter(|route| !doubtful.contains(&route.place)) {
         let mut earlier = None;
         for host in hosts(route) {
             earlier = earlier.or(seen.get(&Match::of(route, host.clone())).copied());
@@ -86,7 +58,7 @@ impl<'a> Match<'a> {
     fn of(route: &'a Route, host: Option<String>) -> Self {
         let path = match &route.path {
             // `/api` and `/api/` match the same paths.
-            PathPattern::Prefix(path) => (0, path.trim_end_matches('/')),
+            PathPattern::Prefix(path) => (0, path.strip_suffix('/').unwrap_or(path)),
             PathPattern::Exact(path) => (1, path.as_str()),
             PathPattern::Regex(regex) => (2, regex.as_str()),
         };
@@ -139,9 +111,20 @@ fn check_plugins(config: &Config, scope: &Scope<'_>) {
 
 fn check_admin(config: &Config, scope: &Scope<'_>) {
     let Some(admin) = &config.admin else { return };
-    let collides = |address: &ListenAddress| admin.address.collides_with(address);
-    if config.listeners.iter().any(|listener| collides(&listener.address)) {
-        let message = format!("`{}` is the address of a listener too", admin.address);
+    if let Some(listener) = config.listeners.iter().find(|listener| overlap(&admin.address, &listener.address)) {
+        let message = format!("`{}` is taken by the listener on `{}`", admin.address, listener.address);
         scope.fault(Fault::new(scope.admin, message));
+    }
+}
+
+/// Whether connections to one address would come to the other.
+fn overlap(one: &ListenAddress, other: &ListenAddress) -> bool {
+    match (one, other) {
+        (ListenAddress::Tcp(one), ListenAddress::Tcp(other)) => {
+            let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
+            let is_same = one.ip() == other.ip() || is_any && one.is_ipv4() == other.is_ipv4();
+            is_same && one.port() == other.port() && one.port() != 0
+        }
+        _ => one == other,
     }
 }

@@ -1,7 +1,6 @@
 //! One address in an upstream.
 
 use std::fmt;
-use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -133,10 +132,13 @@ impl FromStr for EndpointAddress {
             let port = rest.strip_prefix(':').ok_or_else(|| missing_port(text))?;
             return Ok(Self::Tcp { host: address.to_string(), port: value::port(port)? });
         }
-        if let Ok(address) = text.parse::<Ipv6Addr>() {
-            return Err(missing_port(text).with_hint(format!("did you mean `[{address}]:80`?")));
+        if let Some(hint) = value::in_brackets(text) {
+            return Err(BadValue::new("an IPv6 address stands in brackets").with_hint(hint));
         }
         let (host, port) = text.rsplit_once(':').ok_or_else(|| missing_port(text))?;
+        if port.is_empty() && !host.is_empty() {
+            return Err(missing_port(host));
+        }
         if host.is_empty() {
             return Err(BadValue::new(format!("`{}` has no host", value::shown(text)))
                 .with_hint(format!("did you mean `127.0.0.1:{}`?", value::shown(port))));

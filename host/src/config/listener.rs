@@ -1,7 +1,7 @@
 //! Where to accept.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -25,7 +25,6 @@ pub struct Listener {
 
 impl Listener {
     pub(super) fn read_all(reader: &mut Reader<'_>) -> Vec<Self> {
-        let is_missing = reader.value("listeners").is_none();
         let mut read: Vec<(Self, Place)> = Vec::new();
         for mut entry in reader.tables("listeners") {
             let place = entry.place_of("address");
@@ -36,9 +35,9 @@ impl Listener {
             }
             read.push((listener, place));
         }
-        if is_missing {
+        if reader.lacks("listeners") {
             reader.scope.absence(
-                Fault::new(reader.place(), "no listener")
+                Fault::new(reader.place_of("listeners"), "no listener")
                     .with_hint("add `[[listeners]]` with `address = \"127.0.0.1:8080\"`".to_owned()),
             );
         }
@@ -98,10 +97,11 @@ fn hint(text: &str) -> String {
     if text.parse::<u16>().is_ok() {
         return format!("did you mean `:{text}`?");
     }
-    match text.parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => return format!("did you mean `{address}:8080`?"),
-        Ok(IpAddr::V6(address)) => return format!("did you mean `[{address}]:8080`?"),
-        Err(_) => {}
+    if let Ok(address) = text.parse::<Ipv4Addr>() {
+        return format!("did you mean `{address}:8080`?");
+    }
+    if let Some(hint) = value::in_brackets(text) {
+        return hint;
     }
     match text.rsplit_once(':') {
         Some(("localhost", port)) => format!("did you mean `127.0.0.1:{port}`?"),

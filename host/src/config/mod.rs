@@ -1,7 +1,7 @@
 //! What the operator wrote, with defaults and checks.
 //!
-//! A file is read in three steps: [`tree`] turns text into values with their places, each section's own file
-//! reads its part of them, and [`check`] looks at what only the whole can tell. No step stops at a fault: all
+//! A file is read in three steps: `tree` turns text into values with their places, each section's own file
+//! reads its part of them, and `check` looks at what only the whole can tell. No step stops at a fault: all
 //! faults of a file are reported at once.
 
 mod access_log;
@@ -107,7 +107,7 @@ impl Config {
 
         let mut faults = document.faults.clone();
         for noted in scope.noted.take() {
-            let is_doubtful = noted.is_absence && document.is_damaged() || document.is_damaged_at(noted.fault.place);
+            let is_doubtful = noted.is_absence && document.may_hide() || document.is_damaged_at(noted.fault.place);
             if !is_doubtful && !faults.contains(&noted.fault) {
                 faults.push(noted.fault);
             }

@@ -22,6 +22,8 @@ pub(super) struct Scope<'a> {
     pub(super) plugins: Vec<(&'a str, Settings)>,
     /// Where the admin server's address is written.
     pub(super) admin: Place,
+    /// The routes whose match has a fault and tells nothing about what they match.
+    pub(super) doubtful_routes: RefCell<Vec<Place>>,
     pub(super) noted: RefCell<Vec<Noted>>,
     pub(super) warnings: RefCell<Vec<Fault>>,
     /// Where the operator's own plugins are used, and as what.
@@ -106,7 +108,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Like [`set`](Self::set); `false` switches it off.
-    pub(super) fn set_or_off<T: Read>(&mut self, key: &'static str, default: &mut Option<T>) {
+    pub(super) fn set_or_off(&mut self, key: &'static str, default: &mut Option<Duration>) {
         let Some(value) = self.value(key) else { return };
         match &value.kind {
             Kind::Boolean(false) => *default = None,
@@ -114,7 +116,8 @@ impl<'a> Reader<'a> {
                 Fault::new(value.place, format!("`{word}` is not a duration"))
                     .with_hint(format!("write `{key} = false` to switch it off")),
             ),
-            _ => *default = T::read(value, self.scope),
+            Kind::Boolean(true) => self.scope.mismatch(value, "a duration or false"),
+            _ => *default = Duration::read(value, self.scope),
         }
     }
 
@@ -201,13 +204,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The reader of a table below.
-    pub(super) fn table(&mut self, key: &'static str) -> Option<Reader<'a>> {
+    pub(super) fn table(&mut self, key: &'static str) -> Option<Self> {
         let value = self.value(key)?;
         self.scope.table(value)
     }
 
     /// The readers of an array of tables.
-    pub(super) fn tables(&mut self, key: &'static str) -> Vec<Reader<'a>> {
+    pub(super) fn tables(&mut self, key: &'static str) -> Vec<Self> {
         match self.value(key).map(|value| (value, &value.kind)) {
             None => Vec::new(),
             Some((_, Kind::Array(values))) => values.iter().filter_map(|value| self.scope.table(value)).collect(),
@@ -216,6 +219,11 @@ impl<'a> Reader<'a> {
                 Vec::new()
             }
         }
+    }
+
+    /// Whether an array of tables is absent or empty.
+    pub(super) fn lacks(&mut self, key: &'static str) -> bool {
+        self.value(key).is_none_or(|value| matches!(&value.kind, Kind::Array(values) if values.is_empty()))
     }
 
     /// The elements of an array, each still to be read.
@@ -301,6 +309,31 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> Scope<'a> {
+    /// The names that a file gives, whatever else is wrong with what they name.
+    pub(super) fn of(root: &'a Table, folder: Option<&'a Path>) -> Self {
+        let entries = |section: &str| match root.get(section).map(|(_, value)| &value.kind) {
+            Some(Kind::Table(table)) => &table.entries[..],
+            _ => &[],
+        };
+        let settings = |kind: &Kind| match kind {
+            Kind::Table(plugin) => match plugin.get("config").map(|(_, value)| &value.kind) {
+                Some(Kind::Table(config)) => config.to_settings(),
+                _ => Settings::default(),
+            },
+            _ => Settings::default(),
+        };
+        Self {
+            folder,
+            upstreams: entries("upstreams").iter().map(|(key, _)| (key.name.as_str(), key.place)).collect(),
+            plugins: entries("plugins").iter().map(|(key, value)| (key.name.as_str(), settings(&value.kind))).collect(),
+            admin: match root.get("admin").map(|(_, value)| &value.kind) {
+                Some(Kind::Table(admin)) => admin.get("address").map(|(_, value)| value.place).unwrap_or_default(),
+                _ => Place::default(),
+            },
+            ..Self::default()
+        }
+    }
+
     pub(super) fn table(&'a self, value: &'a Value) -> Option<Reader<'a>> {
         match &value.kind {
             Kind::Table(table) => Some(Reader::new(table, self)),

@@ -1,6 +1,7 @@
 //! A match and what to do with it.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use regex::Regex;
@@ -26,7 +27,8 @@ pub struct Route {
     pub headers: Vec<(String, String)>,
     pub action: Action,
     pub rewrite: Vec<PluginUse>,
-    /// For the whole exchange, all attempts; `None` (`false`): no limit ("60s" by default).
+    /// For the whole exchange, all attempts; from the request's head to the response's last byte; absent: no
+    /// limit, as in nginx and HAProxy.
     pub timeout: Option<Duration>,
     pub place: Place,
 }
@@ -60,52 +62,62 @@ impl Route {
             headers: Vec::new(),
             action,
             rewrite: Vec::new(),
-            timeout: Some(Duration::from_secs(60)),
+            timeout: None,
             place: Place::default(),
         }
     }
 
     pub(super) fn read_all(reader: &mut Reader<'_>) -> Vec<Self> {
         let scope = reader.scope;
-        if reader.value("routes").is_none() {
+        if reader.lacks("routes") {
             if let Some((upstream, _)) = scope.upstreams.first() {
                 let hint = format!("add `[[routes]]` with `upstream = \"{}\"`", value::shown(upstream));
-                scope.absence(Fault::new(reader.place(), "no route leads to an upstream").with_hint(hint));
+                scope.absence(Fault::new(reader.place_of("routes"), "no route leads to an upstream").with_hint(hint));
             } else {
-                scope.warn(Fault::new(reader.place(), "no route: every request is answered with 404"));
+                scope.warn(Fault::new(reader.place_of("routes"), "no route: every request is answered with 404"));
             }
         }
         // A route that could not be understood is a fault already and keeps no other from being read.
         let mut named: Vec<(Option<Place>, Self)> = Vec::new();
         for mut table in reader.tables("routes") {
             let name = table.parse("name", route_name);
-            let place = name.is_some().then(|| table.place_of("name"));
+            let place = table.place_of("name");
             let Some(mut route) = Self::read(&mut table) else { continue };
+            let faults_before = scope.noted.borrow().len();
+            drop(table);
+            if scope.noted.borrow().len() > faults_before {
+                // An unknown key may have been meant for the match.
+                scope.doubtful_routes.borrow_mut().push(route.place);
+            }
             if let Some(name) = name {
-                if let Some((Some(first), _)) =
-                    named.iter().find(|(place, other)| place.is_some() && other.name == name)
-                {
+                if let Some((Some(first), _)) = named.iter().find(|(at, other)| at.is_some() && other.name == name) {
                     let message = format!("the route at {first} has this name too");
-                    scope.fault(Fault::new(table.place_of("name"), message));
+                    scope.fault(Fault::new(place, message));
                 }
                 route.name = name;
+                named.push((Some(place), route));
+            } else {
+                named.push((None, route));
             }
-            named.push((place, route));
         }
         name_others(named)
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let scope = reader.scope;
+        let place = reader.place();
+        let faults_before = scope.noted.borrow().len();
         let hosts = read_hosts(reader);
         let path = read_path(reader);
         let methods = read_methods(reader);
         let headers = read_headers(reader);
-        let scope = reader.scope;
+        if scope.noted.borrow().len() > faults_before {
+            scope.doubtful_routes.borrow_mut().push(place);
+        }
         let uses = reader.array("rewrite").unwrap_or_default();
         let rewrite = uses.iter().filter_map(|value| PluginUse::read(value, PluginKind::Rewriter, scope)).collect();
-        let place = reader.place();
         let action = Action::read(reader);
-        let mut timeout = Some(Duration::from_secs(60));
+        let mut timeout = None;
         reader.set_or_off("timeout", &mut timeout);
         Some(Self { hosts, path, methods, headers, rewrite, timeout, place, ..Self::new(action?) })
     }
@@ -196,6 +208,11 @@ fn host_pattern(text: &str) -> Result<HostPattern, BadValue> {
     if text.starts_with('.') && text.len() > 1 {
         return Err(BadValue::new(format!("`{}` is not a host", value::shown(text)))
             .with_hint(format!("did you mean `*{}`?", value::shown(text))));
+    }
+    if let Ok(address) = text.parse::<Ipv6Addr>() {
+        return Err(
+            BadValue::new("an IPv6 address stands in brackets").with_hint(format!("did you mean `[{address}]`?"))
+        );
     }
     value::host_name(text).map(HostPattern::Exact)
 }

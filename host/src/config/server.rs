@@ -55,8 +55,8 @@ impl Default for Server {
 
 impl Server {
     pub(super) fn read(mut reader: Reader<'_>) -> Self {
-        let mut server = Self::default();
-        server.workers = reader.optional::<Workers>("workers").and_then(|workers| workers.0);
+        let workers = reader.optional::<Workers>("workers").and_then(|workers| workers.0);
+        let mut server = Self { workers, ..Self::default() };
         if let Some(DurationOrZero(timeout)) = reader.optional("drain_timeout") {
             server.drain_timeout = timeout;
         }

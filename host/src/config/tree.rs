@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::fault::Fault;
 use super::settings::{Place, Setting, Settings};
+use super::value;
 
 /// A table with its entries in the order they are written.
 #[derive(Debug, Default)]
@@ -71,7 +72,15 @@ pub(super) struct Document {
     pub(super) root: Table,
     /// Mistakes of syntax, and variables that are missing.
     pub(super) faults: Vec<Fault>,
-    damage: Vec<Range<usize>>,
+    damage: Vec<Damage>,
+}
+
+/// Lines that may be something else than their author meant.
+#[derive(Debug)]
+struct Damage {
+    lines: Range<usize>,
+    /// Whether keys may have been lost, and not only a value.
+    hides: bool,
 }
 
 impl Document {
@@ -91,14 +100,14 @@ impl Document {
         document
     }
 
-    /// Whether there are mistakes of syntax: then something that is not there may only be out of sight.
-    pub(super) fn is_damaged(&self) -> bool {
-        !self.damage.is_empty()
+    /// Whether something that is not there may only be out of sight.
+    pub(super) fn may_hide(&self) -> bool {
+        self.damage.iter().any(|damage| damage.hides)
     }
 
     /// Whether what stands on this line may be something else than its author meant.
     pub(super) fn is_damaged_at(&self, place: Place) -> bool {
-        self.damage.iter().any(|lines| lines.contains(&place.line))
+        self.damage.iter().any(|damage| damage.lines.contains(&place.line))
     }
 }
 
@@ -134,58 +143,98 @@ impl<'a> Lines<'a> {
 }
 
 /// The parser's errors as faults, one for each line at most, and the lines that cannot be trusted.
-fn syntax_faults(lines: &Lines<'_>, root: &DeTable<'_>, errors: &[toml::de::Error]) -> (Vec<Fault>, Vec<Range<usize>>) {
+fn syntax_faults(lines: &Lines<'_>, root: &DeTable<'_>, errors: &[toml::de::Error]) -> (Vec<Fault>, Vec<Damage>) {
     let mut values = Vec::new();
     spans_of(root, &mut values);
-    let mut found: Vec<(usize, Fault, Range<usize>)> = Vec::new();
-    for error in errors {
+    let mut found: Vec<(usize, Fault, Damage)> = Vec::new();
+    for error in &errors[..errors.len().min(MOST_ERRORS)] {
         let span = error.span().unwrap_or(0..0);
         let line = lines.place(span.start).line;
-        let (message, hint) = wording(error.message(), lines.text.get(span.clone()).unwrap_or_default());
-        // An array that is not closed swallows what follows it: the mistake is where it begins.
-        let open = values.iter().filter(|value| !value.is_scalar && value.span.end == span.end).map(|v| v.span.clone());
-        let swallowed = open.max_by_key(Range::len).filter(|_| message.starts_with("unclosed"));
-        let (start, damage) = match swallowed {
-            Some(open) => (open.start, lines.place(open.start).line..lines.place(open.end).line + 1),
-            None if message.starts_with("duplicate") => (span.start, line..line + 1),
-            None if values.iter().any(|v| v.is_scalar && (v.span.start..=v.span.end).contains(&span.start)) => {
-                (span.start, line..line + 1)
+        let scalar = values.iter().find(|v| v.is_scalar && (v.span.start..=v.span.end).contains(&span.start));
+        let written = scalar.and_then(|scalar| lines.text.get(scalar.span.clone())).unwrap_or_default();
+        let (message, hint) = wording(error.message(), lines.text.get(span.clone()).unwrap_or_default(), written);
+        let (start, lines_touched, hides) = match start_of_unclosed(&message, span.end, lines.text, &values) {
+            Some(start) => (start, lines.place(start).line..lines.place(span.end).line + 1, true),
+            None if message.starts_with("duplicate") => (span.start, line..line + 1, false),
+            None if let Some(scalar) = scalar => {
+                let start = if message == UNQUOTED { scalar.span.start } else { span.start };
+                (start, line..line + 1, false)
             }
-            None => (span.start, lines.section(span.start)),
+            None => (span.start, lines.section(span.start), true),
         };
-        found.push((start, Fault::new(lines.place(start), message).with_hint(hint), damage));
+        let fault = Fault::new(lines.place(start), message).with_hint(hint);
+        found.push((start, fault, Damage { lines: lines_touched, hides }));
     }
-    found.sort_by_key(|(start, _, damage)| (*start, std::cmp::Reverse(damage.end)));
+    found.sort_by_key(|(start, _, damage)| (*start, std::cmp::Reverse(damage.lines.end)));
     let mut faults: Vec<Fault> = Vec::new();
-    let mut damage: Vec<Range<usize>> = Vec::new();
+    let mut damages: Vec<Damage> = Vec::new();
     let mut swallowed_until = 0;
-    for (_, fault, lines) in found {
+    for (_, fault, damage) in found {
         let is_first_of_its_line = faults.last().is_none_or(|last| last.place.line != fault.place.line);
         if is_first_of_its_line && fault.place.line >= swallowed_until {
             if fault.message.starts_with("unclosed") {
-                swallowed_until = lines.end;
+                swallowed_until = damage.lines.end;
             }
             faults.push(fault);
         }
-        damage.push(lines);
+        damages.push(damage);
     }
-    (faults, damage)
+    if errors.len() > MOST_ERRORS {
+        damages.push(Damage { lines: 0..usize::MAX, hides: true });
+    }
+    (faults, damages)
 }
 
-/// A fault's message and hint from the parser's words.
-fn wording(message: &str, found: &str) -> (String, Option<String>) {
+/// Mistakes of syntax that are looked at. A file with more is no configuration.
+const MOST_ERRORS: usize = 100;
+
+/// Where an array, inline table or text of several lines began that is not closed and so has swallowed all up to
+/// `end`: the mistake is there, and not where the parser gave up.
+fn start_of_unclosed(message: &str, end: usize, text: &str, values: &[ValueSpan]) -> Option<usize> {
+    let is_open = |value: &&ValueSpan| match message {
+        "unclosed array" => !value.is_scalar && value.span.end == end,
+        // The parser lets an inline table end where it still understood it.
+        "unclosed inline table" => {
+            let written = text.get(value.span.clone()).unwrap_or_default();
+            value.span.end <= end && written.starts_with('{') && !written.ends_with('}')
+        }
+        UNCLOSED_TEXT => value.is_scalar && value.span.end == end,
+        _ => false,
+    };
+    values.iter().filter(is_open).map(|value| value.span.start).max()
+}
+
+const UNCLOSED_TEXT: &str = "unclosed multi-line string";
+
+/// A fault's message and hint from the parser's words. `found` is what it stumbled over, and `written` the whole
+/// value around that, if it was in one.
+fn wording(message: &str, found: &str, written: &str) -> (String, Option<String>) {
     let (what, expected) = match message.split_once(", expected ") {
         Some((what, expected)) => (what, Some(expected)),
         None => (message, None),
     };
+    let is_text = match what {
+        "string values must be quoted" if found.is_empty() => return ("missing value".to_owned(), None),
+        "string values must be quoted" => true,
+        // Text that begins like something else: `three`, `10.0.0.1:80`.
+        "invalid boolean" => !["true", "false"].iter().any(|truth| written.eq_ignore_ascii_case(truth)),
+        "invalid float" => written.contains(':') || written.matches('.').count() > 1,
+        _ => false,
+    };
     match what {
-        "string values must be quoted" => {
-            ("text must be quoted".to_owned(), Some(format!("did you mean `\"{found}\"`?")))
+        _ if is_text => {
+            let text = value::shown(if written.is_empty() { found } else { written });
+            (UNQUOTED.to_owned(), Some(format!("did you mean `\"{text}\"`?")))
         }
-        "duplicate key" => (format!("duplicate key `{found}`"), None),
+        "duplicate key" => (format!("duplicate key `{}`", value::shown(found)), None),
+        "invalid multi-line basic string" | "invalid multi-line literal string" if found.is_empty() => {
+            (UNCLOSED_TEXT.to_owned(), None)
+        }
         _ => (what.to_owned(), expected.filter(|e| *e != "nothing").map(|e| format!("expected {e}"))),
     }
 }
+
+const UNQUOTED: &str = "text must be quoted";
 
 struct ValueSpan {
     span: Range<usize>,
@@ -238,7 +287,7 @@ impl Builder<'_> {
                 Err(missing) => {
                     self.faults.extend(missing.into_iter().map(|name| {
                         Fault::new(place, format!("the environment variable `{name}` is not set"))
-                            .with_hint(format!("write `$${{{name}}}` for the text itself"))
+                            .with_hint(format!("set it, or write `$${{{name}}}` for the text itself"))
                     }));
                     Kind::Broken
                 }
@@ -345,6 +394,14 @@ mod tests {
             ("a = { b = 1,\n[x]\ny = 2", vec!["1:5: unclosed inline table; expected `}`"]),
             ("a = 1\n\na = 2", vec!["3:1: duplicate key `a`"]),
             ("[b]\n[b]", vec!["2:2: duplicate key `b`"]),
+            (
+                "a = three\nb = TRUE",
+                vec!["1:5: text must be quoted; did you mean `\"three\"`?", "2:5: invalid boolean; expected `true`"],
+            ),
+            ("a = 10.0.0.1:80", vec!["1:5: text must be quoted; did you mean `\"10.0.0.1:80\"`?"]),
+            ("a = \nb = 1", vec!["1:5: missing value"]),
+            ("a: 1\nb = 1", vec!["1:2: invalid unquoted key; expected letters, numbers, `-`, `_`"]),
+            ("a = \"\"\"\nb\n", vec!["1:5: unclosed multi-line string"]),
             ("a = 007", vec!["1:5: unexpected leading zero"]),
             ("[a\nb = 1", vec!["1:3: unclosed table; expected `]`"]),
             ("a = 99999999999999999999", vec!["1:5: a whole number must fit in 64 bits"]),

@@ -15,9 +15,6 @@ pub(super) fn duration(text: &str) -> Result<Duration, BadValue> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(unitless_duration(text));
     }
-    if is_off(text) {
-        return Err(BadValue::new(format!("`{}` is not a duration", shown(text))));
-    }
     let length = humantime::parse_duration(text).map_err(|_| {
         BadValue::new(format!("`{}` is not a duration", shown(text)))
             .with_hint("write it like \"250ms\", \"30s\" or \"1m30s\"".to_owned())
@@ -75,8 +72,11 @@ pub(super) fn size(text: &str) -> Result<u64, BadValue> {
 }
 
 pub(super) fn unitless_size(number: &str) -> BadValue {
-    BadValue::new("a size needs its unit")
-        .with_hint(format!("write `\"{number}B\"`, `\"{number}KiB\"` or `\"{number}MiB\"`"))
+    let hint = match number.parse() {
+        Ok(bytes @ 1024..) => format!("write `\"{}\"`", written_size(bytes)),
+        _ => format!("write `\"{number}B\"`, `\"{number}KiB\"` or `\"{number}MiB\"`"),
+    };
+    BadValue::new("a size needs its unit").with_hint(hint)
 }
 
 /// A size as one would write it.
@@ -91,12 +91,16 @@ pub(super) fn name(text: &str) -> Result<String, BadValue> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
         return Ok(text.to_owned());
     }
-    Err(BadValue::new(format!("`{}` is not a name", shown(text)))
-        .with_hint("names are made of letters, digits, `-`, `_` and `.`".to_owned()))
+    let what =
+        if text.is_empty() { "a name is not empty".to_owned() } else { format!("`{}` is not a name", shown(text)) };
+    Err(BadValue::new(what).with_hint("names are made of letters, digits, `-`, `_` and `.`".to_owned()))
 }
 
 /// A host name or an IPv4 address, in lower case.
 pub(super) fn host_name(text: &str) -> Result<String, BadValue> {
+    if text.is_empty() {
+        return Err(BadValue::new("a host is not empty"));
+    }
     let bad = || BadValue::new(format!("`{}` is not a host", shown(text)));
     if !text.is_ascii() {
         return Err(bad().with_hint("write an international name in its ASCII form, `xn--…`".to_owned()));
@@ -123,6 +127,17 @@ pub(super) fn bracketed(text: &str) -> Option<Result<(Ipv6Addr, &str), BadValue>
     let (address, rest) = text.strip_prefix('[')?.split_once(']')?;
     let bad = |_| BadValue::new(format!("`{}` is not an IPv6 address", shown(address)));
     Some(address.parse().map(|address| (address, rest)).map_err(bad))
+}
+
+/// The hint for an IPv6 address without brackets.
+pub(super) fn in_brackets(text: &str) -> Option<String> {
+    let is_address = |text: &str| text.parse::<Ipv6Addr>().is_ok();
+    match text.rsplit_once(':') {
+        Some((address, number)) if is_address(address) && port(number).is_ok() => {
+            Some(format!("did you mean `[{address}]:{number}`?"))
+        }
+        _ => is_address(text).then(|| format!("did you mean `[{text}]:80`?")),
+    }
 }
 
 /// A port, from 1.
@@ -160,15 +175,15 @@ pub(super) fn token(text: &str, what: &str) -> Result<String, BadValue> {
     if !text.is_empty() && text.bytes().all(is_token) {
         return Ok(text.to_owned());
     }
-    Err(BadValue::new(format!("`{}` is not {what}", shown(text))))
+    let text = if text.is_empty() { "nothing".to_owned() } else { format!("`{}`", shown(text)) };
+    Err(BadValue::new(format!("{text} is not {what}")))
 }
 
 /// A method, as it is written.
 pub(super) fn method(text: &str) -> Result<String, BadValue> {
     let upper = text.to_ascii_uppercase();
     if upper != text && METHODS.contains(&upper.as_str()) {
-        return Err(BadValue::new(format!("methods are case-sensitive: `{text}` is not `{upper}`"))
-            .with_hint(format!("did you mean `{upper}`?")));
+        return Err(BadValue::new("methods are case-sensitive").with_hint(format!("did you mean `{upper}`?")));
     }
     token(text, "a method")
 }

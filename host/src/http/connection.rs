@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::http::error::ExchangeError;
-use crate::http::exchange::{self, After, Client};
+use crate::http::exchange::{self, After, Client, Sent};
 use crate::http::facts::Exchange;
 use crate::http::h1::{self, BodyKind};
 use crate::http::site::Site;
@@ -118,8 +118,9 @@ async fn refuse(
     error: ExchangeError,
 ) -> After {
     client.keeps_alive = false;
-    let after = exchange::fail(client, exchange, upload, &error).await;
-    site.account(None, exchange, 0, 0, Some(&error));
+    let mut sent = Sent::default();
+    let after = exchange::fail(client, exchange, upload, &error, &mut sent).await;
+    site.account(None, exchange, 0, sent.body, Some(&error));
     if after == After::Close { After::Linger } else { after }
 }
 

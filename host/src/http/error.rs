@@ -86,7 +86,9 @@ impl ExchangeError {
                 ClientFault::Body(_) => "client_bad_body",
                 ClientFault::TooLarge => "client_body_too_large",
             },
-            Self::Download(PumpError::Source(error)) if error.kind() == io::ErrorKind::TimedOut => "upstream_read_timeout",
+            Self::Download(PumpError::Source(error)) if error.kind() == io::ErrorKind::TimedOut => {
+                "upstream_read_timeout"
+            }
             Self::Download(PumpError::Source(_) | PumpError::Body(_)) => "upstream_truncated",
             Self::Download(PumpError::Sink(error)) if error.kind() == io::ErrorKind::TimedOut => "client_send_timeout",
             Self::Download(PumpError::Sink(_)) => "client_closed",

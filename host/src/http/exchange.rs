@@ -10,7 +10,7 @@ use crate::filters::LocalResponse;
 use crate::http::error::ExchangeError;
 use crate::http::facts::Exchange;
 use crate::http::h1::{self, BodyDecoder, BodyEncoder, BodyKind, ConnectionOption, Encoding, ResponseOptions};
-use crate::http::head::Version;
+use crate::http::head::{Known, Version};
 use crate::http::pump::Pump;
 use crate::http::site::{Route, Site};
 use crate::http::tunnel::{TunnelEnd, tunnel};
@@ -43,9 +43,9 @@ pub(crate) enum After {
 
 /// How much of a response has gone to the client.
 #[derive(Debug, Default)]
-struct Sent {
+pub(crate) struct Sent {
     /// Body bytes.
-    body: u64,
+    pub(crate) body: u64,
     /// What becomes of the connection; `None` while nothing of a final response was sent.
     after: Option<After>,
 }
@@ -62,7 +62,7 @@ pub(crate) async fn serve(site: &Site, client: &mut Client<'_>, exchange: &mut E
     let after = match (&error, sent.after) {
         (None, Some(after)) => after,
         // Nothing was sent yet: there is still an answer to give.
-        (Some(error), None) => fail(client, exchange, upload, error).await,
+        (Some(error), None) => fail(client, exchange, upload, error, &mut sent).await,
         (_, _) => After::Abort,
     };
     site.account(route.ok(), exchange, upload.received(), sent.body, error.as_ref());
@@ -124,10 +124,8 @@ async fn download(
     sent: &mut Sent,
 ) -> Result<(), ExchangeError> {
     let encoding = Encoding::for_response(&exchange.response, kind, exchange.request.version);
-    let keep = client.keeps_alive
-        && !client.worker.is_draining()
-        && upload.is_received()
-        && encoding != Encoding::UntilClose;
+    let keep =
+        client.keeps_alive && !client.worker.is_draining() && upload.is_received() && encoding != Encoding::UntilClose;
     let connection = match (keep, exchange.request.version) {
         (false, _) => ConnectionOption::Close,
         (true, Version::Http10) => ConnectionOption::KeepAlive,
@@ -177,7 +175,10 @@ async fn upgrade(
     mut response: Response,
     sent: &mut Sent,
 ) -> Result<(), ExchangeError> {
-    let protocols = exchange.response.fields.get(b"upgrade").unwrap_or_default();
+    let Some(protocols) = exchange.response.fields.known(Known::Upgrade).filter(|value| !value.is_empty()) else {
+        let cause = std::io::Error::new(std::io::ErrorKind::InvalidData, "a 101 that names no protocol");
+        return Err(ExchangeError::BadResponse(cause));
+    };
     let options = ResponseOptions { date: &client.worker.date(), connection: ConnectionOption::Upgrade(protocols) };
     h1::encode_response(&mut client.transport.output, &exchange.response, Encoding::None, options);
     sent.after = Some(After::Abort);
@@ -211,12 +212,14 @@ pub(crate) async fn fail(
     exchange: &mut Exchange,
     upload: &mut Upload,
     error: &ExchangeError,
+    sent: &mut Sent,
 ) -> After {
     let Some(answer) = respond::failure(error) else {
         exchange.response.clear();
         return After::Abort;
     };
     upload.discard_received(client.transport);
+    sent.body = answer.body.len() as u64;
     let theirs = matches!(error, ExchangeError::BadRequest(_) | ExchangeError::HeadTimeout | ExchangeError::Client(_));
     let keep = client.keeps_alive && !theirs && !client.worker.is_draining();
     match respond::send(client, exchange, upload, answer, keep).await {

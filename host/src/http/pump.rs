@@ -107,7 +107,12 @@ impl Pump {
     }
 
     /// Sends what was decoded, or copies it if it is small.
-    fn poll_pending(&mut self, cx: &mut Context<'_>, from: &mut Transport, to: &mut Transport) -> Poll<Result<(), PumpError>> {
+    fn poll_pending(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Transport,
+        to: &mut Transport,
+    ) -> Poll<Result<(), PumpError>> {
         let data = &from.input.bytes()[..self.pending];
         let sent = if data.len() <= COPIED && to.output.len() < GATHERED {
             to.output.extend_from_slice(data);
@@ -124,7 +129,12 @@ impl Pump {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_fill(&mut self, cx: &mut Context<'_>, decoder: &mut BodyDecoder, from: &mut Transport) -> Poll<Result<(), PumpError>> {
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        decoder: &mut BodyDecoder,
+        from: &mut Transport,
+    ) -> Poll<Result<(), PumpError>> {
         let long = decoder.remaining().unwrap_or(self.moved) > SMALL as u64;
         if long {
             from.input.grow(LARGE);

@@ -41,7 +41,10 @@ pub(crate) enum Action {
     /// Upstreams with their weights; the sum of the weights is not 0.
     Split(Vec<(Rc<Upstream>, u32)>),
     Respond(LocalResponse),
-    Redirect { to: String, status: u16 },
+    Redirect {
+        to: String,
+        status: u16,
+    },
 }
 
 impl Site {

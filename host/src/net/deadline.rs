@@ -7,9 +7,8 @@
 //! it fires too early or is needed sooner.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -18,10 +17,6 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub(crate) struct Deadline {
     timer: Option<Pin<Box<Sleep>>>,
 }
-
-/// A wait took too long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Elapsed;
 
 impl Deadline {
     /// Ready when `moment` has passed; otherwise wakes the task when it does.
@@ -38,46 +33,37 @@ impl Deadline {
             timer.as_mut().reset(moment);
         }
     }
-
-    /// Waits for `future`, at most `limit` long. The clock is read only if the future has to wait.
-    pub(crate) async fn within<F: Future>(&mut self, limit: Duration, future: F) -> Result<F::Output, Elapsed> {
-        let mut future = pin!(future);
-        let mut moment = None;
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                return Poll::Ready(Ok(output));
-            }
-            let moment = *moment.get_or_insert_with(|| Instant::now() + limit);
-            self.poll(cx, moment).map(|()| Err(Elapsed))
-        })
-        .await
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_later_limit_is_not_cut_short_by_an_earlier_one() {
-        let mut deadline = Deadline::default();
-
-        assert_eq!(deadline.within(Duration::from_secs(1), std::future::pending::<()>()).await, Err(Elapsed));
+    async fn passes(deadline: &mut Deadline, seconds: u64) -> u64 {
         let began = Instant::now();
-        assert_eq!(deadline.within(Duration::from_secs(5), std::future::pending::<()>()).await, Err(Elapsed));
-
-        assert_eq!(began.elapsed().as_secs(), 5);
+        let moment = began + Duration::from_secs(seconds);
+        poll_fn(|cx| deadline.poll(cx, moment)).await;
+        began.elapsed().as_secs()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_earlier_limit_is_kept_after_a_later_one() {
+    async fn a_later_moment_is_not_cut_short_by_an_earlier_one() {
         let mut deadline = Deadline::default();
-        let soon = tokio::time::sleep(Duration::from_secs(1));
-        assert!(deadline.within(Duration::from_secs(60), soon).await.is_ok());
 
-        let began = Instant::now();
-        assert_eq!(deadline.within(Duration::from_secs(2), std::future::pending::<()>()).await, Err(Elapsed));
+        assert_eq!(passes(&mut deadline, 1).await, 1);
+        assert_eq!(passes(&mut deadline, 5).await, 5);
+    }
 
-        assert_eq!(began.elapsed().as_secs(), 2);
+    #[tokio::test(start_paused = true)]
+    async fn an_earlier_moment_is_kept_after_a_later_one() {
+        let mut deadline = Deadline::default();
+        let far = Instant::now() + Duration::from_secs(60);
+        let soon = tokio::time::timeout(Duration::from_secs(1), poll_fn(|cx| deadline.poll(cx, far)));
+        assert!(soon.await.is_err());
+
+        assert_eq!(passes(&mut deadline, 2).await, 2);
     }
 }

@@ -68,7 +68,8 @@ impl Transport {
                 Poll::Ready(result)
             }
             Poll::Pending => {
-                let due = earlier(*self.read_due.get_or_insert_with(|| Instant::now() + self.read_timeout), self.latest);
+                let due =
+                    earlier(*self.read_due.get_or_insert_with(|| Instant::now() + self.read_timeout), self.latest);
                 ready!(self.reading.poll(cx, due));
                 self.read_due = None;
                 Poll::Ready(Err(ErrorKind::TimedOut.into()))
@@ -103,11 +104,6 @@ impl Transport {
     /// Whether anything waits to be sent.
     pub(crate) fn has_output(&self) -> bool {
         self.sent < self.output.len()
-    }
-
-    /// Whether some of `output` was sent and some was not.
-    pub(crate) fn is_mid_output(&self) -> bool {
-        self.sent > 0
     }
 
     /// Sends all of `output`.

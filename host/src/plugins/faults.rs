@@ -84,6 +84,8 @@ impl Breaker {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const MIDDLE: u64 = 250;
@@ -163,5 +165,26 @@ mod tests {
 
         assert_eq!(breaker.fault(Duration::from_millis(500), MIDDLE), None);
         assert!(!breaker.is_tripped(seconds(1)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_back_off_is_unearned_or_without_end(pauses in prop::collection::vec(0u64..20_000, 1..200), random: u64) {
+            let mut breaker = Breaker::default();
+            let (mut now, mut counted) = (Duration::ZERO, Vec::new());
+            for pause in pauses {
+                now += Duration::from_millis(pause);
+                if breaker.is_tripped(now) {
+                    prop_assert_eq!(breaker.fault(now, random), None);
+                    continue;
+                }
+                counted.push(now);
+                if let Some(until) = breaker.fault(now, random) {
+                    let recent = counted.iter().filter(|&&at| at + WINDOW > now).count();
+                    prop_assert!(recent >= LIMIT);
+                    prop_assert!(until > now && until <= now + LONGEST * 5 / 4);
+                }
+            }
+        }
     }
 }

@@ -9,24 +9,16 @@
 //!
 //! One call. The instance and its store are thrown away, the policy of the use answers the call, and a fresh
 //! instance is built on a thread of its own and taken up by a later call. Three faults in ten seconds leave the use
-//! out for a while ([`faults`]). No system interface is linked, so a plugin can do nothing but what `wit/` names.
+//! out for a while (`faults.rs`). No system interface is linked, so a plugin can do nothing but what `wit/` names.
 //!
 //! [`Balancer`]: crate::upstream::balancer::Balancer
 //! [`RetryPolicy`]: crate::upstream::retry::RetryPolicy
 //! [`Filter`]: crate::filters::Filter
 
 mod balancer;
-pub mod builtin;
-#[allow(
-    unsafe_code,
-    unreachable_pub,
-    unused_qualifications,
-    dead_code,
-    missing_debug_implementations,
-    clippy::all,
-    reason = "generated code"
-)]
+#[allow(unsafe_code, unreachable_pub, unused_qualifications, dead_code, clippy::all, reason = "generated code")]
 mod bindings;
+pub mod builtin;
 mod clock;
 mod engine;
 mod error;

@@ -34,7 +34,7 @@ pub struct Proxy {
     /// Told when every worker has ended.
     ended: CancellationToken,
     sockets: Vec<PathBuf>,
-    access_log: Option<AccessLog>,
+    access_log: Option<Arc<AccessLog>>,
 }
 
 /// Why a proxy did not start: every fault that was found, with its place in the configuration.
@@ -58,19 +58,23 @@ impl Proxy {
     /// # Errors
     /// Every fault of plugins, names and addresses; nothing is served then.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let host = PluginHost::new().map_err(|error| fault(&config, format!("the plugin host did not start: {error}")))?;
+        let host =
+            PluginHost::new().map_err(|error| fault(&config, format!("the plugin host did not start: {error}")))?;
         let workers = workers(&config);
         let (parts, blueprints) = Parts::build(config, &host, workers)?;
         let parts = Arc::new(parts);
         let config = &parts.config;
         let bound = Arc::new(bind(config, workers)?);
         let admin = match &config.admin {
-            Some(admin) => Some(listener::bind(&admin.address, 1).map_err(|error| cannot_listen(config, &admin.address, &error))?),
+            Some(admin) => {
+                Some(listener::bind(&admin.address, 1).map_err(|error| cannot_listen(config, &admin.address, &error))?)
+            }
             None => None,
         };
         let access_log = match &config.access_log {
             Some(log) => {
-                Some(AccessLog::start(log).map_err(|error| fault(config, format!("the access log cannot be written: {error}")))?)
+                let unwritable = |error| fault(config, format!("the access log cannot be written: {error}"));
+                Some(Arc::new(AccessLog::start(log).map_err(unwritable)?))
             }
             None => None,
         };
@@ -96,7 +100,7 @@ impl Proxy {
                 blueprint,
                 bound: bound.clone(),
                 metrics: metrics.clone(),
-                access_log: proxy.access_log.as_ref().map(AccessLog::logger),
+                access_log: proxy.access_log.as_ref().map(|log| log.logger()),
                 drain: drain.clone(),
                 stop: stop.clone(),
             };
@@ -118,9 +122,11 @@ impl Proxy {
             }
         }
 
-        let control = Control { parts: parts.clone(), metrics, host, admin, drain, ended };
+        let control =
+            Control { parts: parts.clone(), metrics, access_log: proxy.access_log.clone(), host, admin, drain, ended };
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || control.run());
-        proxy.control = Some(thread.map_err(|error| fault(&parts.config, format!("the control thread did not start: {error}")))?);
+        proxy.control =
+            Some(thread.map_err(|error| fault(&parts.config, format!("the control thread did not start: {error}")))?);
         Ok(proxy)
     }
 

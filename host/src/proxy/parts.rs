@@ -7,7 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings};
-use crate::plugins::{Kind, Limits, Member, Plugin, PluginError, PluginHost, ReadyBalancer, ReadyRetry, ReadyRewriter, Use, builtin, verify_digest};
+use crate::plugins::{
+    Kind, Limits, Member, Plugin, PluginError, PluginHost, ReadyBalancer, ReadyRetry, ReadyRewriter, Use, builtin,
+    verify_digest,
+};
 use crate::router::Router;
 use crate::upstream::endpoint::{Endpoint, EndpointId, Loads};
 use crate::upstream::health::Health;
@@ -39,7 +42,8 @@ impl Parts {
     /// # Errors
     /// Every fault of every plugin and every name that cannot be resolved.
     pub(crate) fn build(config: Config, host: &PluginHost, workers: usize) -> Result<(Self, Vec<Blueprint>), Faults> {
-        let mut builder = Builder { config: &config, host, workers, plugins: HashMap::new(), uses: Vec::new(), faults: Vec::new() };
+        let mut builder =
+            Builder { config: &config, host, workers, plugins: HashMap::new(), uses: Vec::new(), faults: Vec::new() };
         let upstreams: Vec<_> = config.upstreams.iter().map(|upstream| Arc::new(builder.upstream(upstream))).collect();
         let mut blueprints: Vec<_> = (0..workers)
             .map(|_| Blueprint { balancers: Vec::new(), retries: Vec::new(), rewriters: Vec::new() })
@@ -113,10 +117,16 @@ impl Builder<'_> {
         let Shared { config, name, endpoints, loads, .. } = &**shared;
         let member = |endpoint: &Endpoint| Member { endpoint: endpoint.clone(), ready: !endpoint.down };
         let members: Arc<[Member]> = endpoints.iter().map(member).collect();
-        self.each(Kind::Balancer, &config.balance, &format!("upstream {name}: balance"), blueprints, |used, worker, blueprint| {
-            blueprint.balancers.push(used.balancer(worker, members.clone(), loads.clone())?);
-            Ok(())
-        });
+        self.each(
+            Kind::Balancer,
+            &config.balance,
+            &format!("upstream {name}: balance"),
+            blueprints,
+            |used, worker, blueprint| {
+                blueprint.balancers.push(used.balancer(worker, members.clone(), loads.clone())?);
+                Ok(())
+            },
+        );
         let policy = &config.retry.policy;
         self.each(Kind::Retry, policy, &format!("upstream {name}: retry"), blueprints, |used, worker, blueprint| {
             blueprint.retries.push(used.retry(worker)?);

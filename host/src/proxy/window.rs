@@ -1,28 +1,31 @@
-//! The control thread: the admin server, and what it tells of the running proxy.
+//! The control thread: active health checks and the admin server, and what that tells of the running proxy.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::LocalSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{
-    self, AdminListener, AdminState, EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginStatus, UpstreamStatus,
-    Window,
+    self, AdminListener, AdminState, EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric,
+    PluginMetricValue, PluginStatus, UpstreamStatus, Window,
 };
 use crate::listener::{Bound, Listener};
-use crate::plugins::{Cause, Kind, PluginHost, Use, UseStatus};
+use crate::plugins::{self, Cause, Kind, PluginHost, Use, UseStatus};
 use crate::proxy::parts::Parts;
+use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::exposition::Exposition;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::Shared;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::health::Standing;
+use crate::upstream::{Shared, check};
 
 /// What the control thread is started with.
 pub(super) struct Control {
     pub(super) parts: Arc<Parts>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) access_log: Option<Arc<AccessLog>>,
     /// Kept alive for the plugins' instances.
     pub(super) host: PluginHost,
     pub(super) admin: Option<Bound>,
@@ -37,13 +40,19 @@ impl Control {
             Ok(runtime) => runtime,
             Err(error) => return tracing::error!(%error, "there is no control thread"),
         };
-        runtime.block_on(self.serve());
+        LocalSet::new().block_on(&runtime, self.serve());
     }
 
     async fn serve(self) {
-        let Self { parts, metrics, host, admin, drain, ended } = self;
+        let Self { parts, metrics, access_log, host, admin, drain, ended } = self;
+        // They end with the thread.
+        for shared in &parts.upstreams {
+            for endpoint in shared.endpoints.iter().filter(|endpoint| !endpoint.down) {
+                tokio::task::spawn_local(check::run(shared.clone(), endpoint.id));
+            }
+        }
         let token = parts.config.admin.as_ref().and_then(|admin| admin.token.clone());
-        let state = Arc::new(AdminState::new(Arc::new(Glass { parts, metrics, drain }), token.as_deref()));
+        let state = Arc::new(AdminState::new(Arc::new(Glass { parts, metrics, access_log, drain }), token.as_deref()));
         match admin.map(|bound| bound.listener(0)) {
             Some(Ok(listener)) => {
                 let listener = match listener {
@@ -65,6 +74,7 @@ impl Control {
 struct Glass {
     parts: Arc<Parts>,
     metrics: Arc<Metrics>,
+    access_log: Option<Arc<AccessLog>>,
     drain: CancellationToken,
 }
 
@@ -75,6 +85,9 @@ impl Window for Glass {
 
     fn write_metrics(&self, out: &mut Exposition) {
         self.metrics.write(out);
+        if let Some(log) = &self.access_log {
+            log.write_metrics(out);
+        }
     }
 
     fn upstreams(&self) -> Vec<UpstreamStatus> {
@@ -105,6 +118,8 @@ impl Glass {
             faults: faults(&status),
             last_fault: status.last_fault,
             fallbacks: status.fallbacks,
+            trips: status.trips,
+            metrics: status.metrics.into_iter().map(metric).collect(),
             tripped: status.tripped_for.is_some_and(|left| left > Duration::ZERO),
             ns_per_call: status.mean_call.map(|mean| u64::try_from(mean.as_nanos()).unwrap_or(u64::MAX)),
             plugin: status.plugin,
@@ -119,8 +134,10 @@ fn upstream(shared: &Shared, now: Instant) -> UpstreamStatus {
             Standing::Up => (EndpointState::Up, None),
             Standing::Down => (EndpointState::Down, Some("configured down")),
             Standing::Unhealthy => (EndpointState::Unhealthy, Some("its active check fails")),
-            Standing::Failed => (EndpointState::Unavailable, Some("it failed max_fails times; it is probed after fail_timeout")),
-            Standing::Full => (EndpointState::Unavailable, Some("it has max_connections requests")),
+            Standing::Failed => {
+                (EndpointState::Unavailable, Some("it failed max_fails times; it is probed after fail_timeout"))
+            }
+            Standing::Full => (EndpointState::Full, Some("it has max_connections requests")),
         };
         EndpointStatus {
             address: endpoint.address.to_string(),
@@ -151,5 +168,17 @@ fn faults(status: &UseStatus) -> PluginFaults {
         deadline: count(Cause::Deadline),
         memory: count(Cause::Memory),
         answer: count(Cause::Answer),
+        refused: count(Cause::Refused),
     }
+}
+
+fn metric(metric: plugins::PluginMetric) -> PluginMetric {
+    let value = match metric.value {
+        plugins::MetricValue::Counter(count) => PluginMetricValue::Counter(count),
+        plugins::MetricValue::Gauge(value) => PluginMetricValue::Gauge(value),
+        plugins::MetricValue::Histogram { bounds, counts, sum } => {
+            PluginMetricValue::Histogram { bounds: bounds.to_vec(), counts, sum }
+        }
+    };
+    PluginMetric { name: metric.name, value }
 }

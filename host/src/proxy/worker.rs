@@ -106,7 +106,13 @@ async fn tick(upstreams: Vec<Rc<Upstream>>) {
 }
 
 /// Turns a blueprint into what this worker serves.
-fn build(number: usize, parts: &Parts, blueprint: Blueprint, metrics: &Metrics, access_log: Option<AccessLogger>) -> Site {
+fn build(
+    number: usize,
+    parts: &Parts,
+    blueprint: Blueprint,
+    metrics: &Metrics,
+    access_log: Option<AccessLogger>,
+) -> Site {
     let config = &parts.config;
     let metrics = metrics.worker(number);
     let workers = parts.workers;

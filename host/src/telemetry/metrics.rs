@@ -305,14 +305,17 @@ impl UpstreamMetrics {
     /// Counts and logs that passive health takes an endpoint out.
     pub fn ejected(&self, endpoint: &str, failures: u32, out_for: Duration) {
         self.ejections.increment();
-        warn!(upstream = %self.name, %endpoint, failures, ?out_for, "ejected");
+        warn!(target: TARGET, upstream = %self.name, %endpoint, failures, ?out_for, "ejected");
     }
 
     /// Logs that an endpoint has traffic again.
     pub fn returned(&self, endpoint: &str) {
-        info!(upstream = %self.name, %endpoint, "back in service");
+        info!(target: TARGET, upstream = %self.name, %endpoint, "back in service");
     }
 }
+
+/// The module whose events are told here, for who filters by it.
+const TARGET: &str = "staunch::upstream";
 
 impl Timeout {
     const ALL: [Self; 10] = [

@@ -73,7 +73,9 @@ impl Sending<'_> {
                 // What was said before a write failed may be the answer (RFC 9112 section 9.5), so reading goes on.
                 let head = match self.poll_head(cx, endpoint) {
                     Poll::Pending if unsent.is_none() => return Poll::Pending,
-                    Poll::Pending => Err((Failure::Reset, unsent.take().unwrap_or_else(|| ErrorKind::BrokenPipe.into()))),
+                    Poll::Pending => {
+                        Err((Failure::Reset, unsent.take().unwrap_or_else(|| ErrorKind::BrokenPipe.into())))
+                    }
                     Poll::Ready(head) => head,
                 };
                 if let Err((failure, cause)) = head {

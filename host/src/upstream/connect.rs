@@ -20,7 +20,11 @@ pub(crate) enum Target {
 }
 
 /// Opens a connection within `limit`, and before `latest` if there is such a moment.
-pub(crate) async fn connect(target: &Target, limit: Duration, latest: Option<Instant>) -> Result<Stream, (Failure, io::Error)> {
+pub(crate) async fn connect(
+    target: &Target,
+    limit: Duration,
+    latest: Option<Instant>,
+) -> Result<Stream, (Failure, io::Error)> {
     let due = Instant::now() + limit;
     let due = latest.map_or(due, |latest| due.min(latest));
     match timeout_at(due, open(target)).await {

@@ -3,6 +3,7 @@
 mod attempt;
 pub mod balancer;
 mod budget;
+pub(crate) mod check;
 mod connect;
 pub mod endpoint;
 pub(crate) mod health;
@@ -25,7 +26,7 @@ use crate::http::facts::{AttemptFacts, Exchange};
 use crate::http::h1;
 use crate::http::head::Known;
 use crate::http::upload::ClientFault;
-use crate::telemetry::metrics::{AttemptEnd, RequestEnd, UpstreamMetrics};
+use crate::telemetry::metrics::{RequestEnd, UpstreamMetrics};
 
 pub(crate) use attempt::{Sending, watch};
 pub(crate) use connect::{Target, connect};
@@ -207,12 +208,9 @@ impl Upstream {
             let plan = self.plan(&mut sending, endpoint, attempt, outcome, sent, began, done);
             let Some(delay) = plan else {
                 return match ended {
-                    Ok(connection) => Ok(Response {
-                        connection,
-                        endpoint,
-                        _in_flight: in_flight,
-                        upstream: self.clone(),
-                    }),
+                    Ok(connection) => {
+                        Ok(Response { connection, endpoint, _in_flight: in_flight, upstream: self.clone() })
+                    }
                     Err(AttemptError::Failed { failure, cause, .. }) => {
                         if sending.deadline.is_some_and(|deadline| done >= deadline) {
                             return Err(UpstreamError::Deadline);
@@ -275,7 +273,7 @@ impl Upstream {
             Outcome::Failed(_) => true,
             Outcome::Status(status) => !matches!(status, 403 | 404) && self.retry.needs().wants(status),
         };
-        self.metrics.attempt_ended(attempt_end(outcome));
+        self.metrics.attempt_ended(outcome.into());
         let penalty = if failed {
             let (penalty, ejected) = health.failed(id, now);
             self.metrics.passive_failures.increment();
@@ -340,7 +338,8 @@ impl Upstream {
             Outcome::Failed(_) => None,
         };
         let random = fastrand::u64(..);
-        let ended = EndedAttempt { outcome, endpoint, attempt, method, sent, elapsed, remaining, budget, retry_after, random };
+        let ended =
+            EndedAttempt { outcome, endpoint, attempt, method, sent, elapsed, remaining, budget, retry_after, random };
         let plan = self.retry.decide(sending.exchange, ended)?;
         self.refresh(now);
         let elsewhere = self.has_untried(sending.exchange);
@@ -491,19 +490,6 @@ impl Upstream {
     fn client_error(&self, fault: ClientFault, sending: &Sending<'_>, now: Instant) -> UpstreamError {
         let late = sending.deadline.is_some_and(|deadline| now >= deadline);
         if late && matches!(fault, ClientFault::Slow) { UpstreamError::Deadline } else { fault.into() }
-    }
-}
-
-fn attempt_end(outcome: Outcome) -> AttemptEnd {
-    match outcome {
-        Outcome::Status(status) => AttemptEnd::Status(status),
-        Outcome::Failed(Failure::Connect) => AttemptEnd::Connect,
-        Outcome::Failed(Failure::ConnectTimeout) => AttemptEnd::ConnectTimeout,
-        Outcome::Failed(Failure::Tls) => AttemptEnd::Tls,
-        Outcome::Failed(Failure::Reset) => AttemptEnd::Reset,
-        Outcome::Failed(Failure::ResponseTimeout) => AttemptEnd::ResponseTimeout,
-        Outcome::Failed(Failure::Protocol) => AttemptEnd::Protocol,
-        Outcome::Failed(Failure::Overload) => AttemptEnd::Overload,
     }
 }
 

@@ -26,9 +26,7 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn is_available(&self, policy: Policy, now: u64) -> bool {
-        policy.max_fails == 0
-            || self.fails < policy.max_fails
-            || now.saturating_sub(self.checked) > policy.fail_timeout
+        policy.max_fails == 0 || self.fails < policy.max_fails || now.saturating_sub(self.checked) > policy.fail_timeout
     }
 
     /// The first second at which an endpoint that is out may be probed.

@@ -22,10 +22,6 @@ impl Connection {
         Self { transport: Transport::new(stream, read_timeout, send_timeout), exchanges: 0, read_before: 0 }
     }
 
-    pub(crate) fn is_reused(&self) -> bool {
-        self.exchanges > 0
-    }
-
     /// Whether anything came in the current exchange.
     pub(crate) fn has_answered(&self) -> bool {
         self.transport.bytes_read > self.read_before
@@ -90,10 +86,5 @@ impl Pool {
                 now.saturating_duration_since(idle.since) < self.timeout && idle.connection.transport.is_quiet()
             });
         }
-    }
-
-    /// Idle connections to one endpoint.
-    pub(crate) fn idle(&self, endpoint: EndpointId) -> usize {
-        self.idle.borrow().get(endpoint as usize).map_or(0, Vec::len)
     }
 }

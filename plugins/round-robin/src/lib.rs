@@ -11,32 +11,55 @@ use staunch_plugin::{
 
 use smooth::Smooth;
 
-struct RoundRobin(Smooth);
+#[derive(Default)]
+struct RoundRobin {
+    endpoints: Endpoints,
+    smooth: Smooth,
+}
 
 impl Balancer for RoundRobin {
     fn configure(config: &Config, needs: &mut BalancerNeeds) -> Result<Self, Invalid> {
         config.only(&[]);
         needs.want_feedback(FeedbackKind::Failures, 1, Duration::ZERO);
-        Ok(Self(Smooth::default()))
+        Ok(Self::default())
     }
 
     fn update(&mut self, endpoints: Endpoints) {
-        self.0 = Smooth::new(&endpoints);
+        self.smooth = Smooth::default();
+        for endpoint in &endpoints {
+            self.smooth.push(endpoint.weight, endpoint.priority, endpoint.ready);
+        }
+        self.endpoints = endpoints;
     }
 
     fn change(&mut self, changes: &[EndpointChange]) {
-        changes.iter().for_each(|change| self.0.change(change));
+        for change in changes {
+            if let Some(position) = self.endpoints.position(change.id) {
+                self.smooth.change(position, change.weight, change.ready);
+            }
+        }
     }
 
     fn pick(&mut self, cx: &PickContext) -> Result<EndpointId, PickError> {
-        let tried = if cx.attempt == 0 { Vec::new() } else { selection::tried() };
-        self.0.pick(&tried).ok_or(PickError::Unavailable)
+        let tried = if cx.attempt == 0 { Vec::new() } else { self.tried() };
+        let picked = self.smooth.pick(&tried).and_then(|position| self.endpoints.at(position));
+        picked.map(|endpoint| endpoint.id).ok_or(PickError::Unavailable)
+    }
+}
+
+impl RoundRobin {
+    fn tried(&self) -> Vec<usize> {
+        selection::tried().into_iter().filter_map(|id| self.endpoints.position(id)).collect()
     }
 }
 
 impl Feedback for RoundRobin {
     fn observe(&mut self, samples: &[Sample]) {
-        samples.iter().for_each(|sample| self.0.penalize(sample.endpoint, sample.penalty));
+        for sample in samples {
+            if let Some(position) = self.endpoints.position(sample.endpoint) {
+                self.smooth.penalize(position, sample.penalty);
+            }
+        }
     }
 }
 

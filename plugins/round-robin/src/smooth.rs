@@ -5,19 +5,12 @@
 //! than A A A A A B C. A failure lowers the effective weight; each pick that a peer takes part in raises it by one,
 //! until it is the weight again.
 
-use std::ops::Range;
-
-use staunch_plugin::{EndpointChange, EndpointId, Endpoints};
-
-/// The endpoints of an upstream, each with what it has gained.
+/// The endpoints of an upstream by their positions, each with what it has gained.
 #[derive(Debug, Default)]
 pub(crate) struct Smooth {
-    /// By group, and within a group in the order of the configuration.
     peers: Vec<Peer>,
-    /// The parts of `peers`, the one that is used first in front.
-    groups: Vec<Range<usize>>,
-    /// Where in `peers` an endpoint is, by rising id.
-    places: Vec<(EndpointId, usize)>,
+    /// The priorities there are, the one that is used first in front.
+    priorities: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -25,76 +18,60 @@ struct Peer {
     /// Stays within a few times the sum of all weights, which is far from overflowing for any number of endpoints
     /// that fits in memory.
     current: i64,
-    id: EndpointId,
     weight: u32,
     effective: u32,
+    priority: u32,
     ready: bool,
 }
 
 impl Smooth {
-    pub(crate) fn new(endpoints: &Endpoints) -> Self {
-        let mut ordered: Vec<_> = endpoints.iter().collect();
-        ordered.sort_by_key(|endpoint| endpoint.priority);
-        let mut groups: Vec<Range<usize>> = Vec::new();
-        for group in ordered.chunk_by(|a, b| a.priority == b.priority) {
-            let start = groups.last().map_or(0, |before| before.end);
-            groups.push(start..start + group.len());
+    /// Adds an endpoint after the others.
+    pub(crate) fn push(&mut self, weight: u32, priority: u32, ready: bool) {
+        let place = self.priorities.partition_point(|&before| before < priority);
+        if self.priorities.get(place) != Some(&priority) {
+            self.priorities.insert(place, priority);
         }
-        let mut places: Vec<_> = ordered.iter().enumerate().map(|(place, endpoint)| (endpoint.id, place)).collect();
-        places.sort_unstable();
-        let peers = ordered
-            .iter()
-            .map(|endpoint| Peer {
-                current: 0,
-                id: endpoint.id,
-                weight: endpoint.weight,
-                effective: endpoint.weight,
-                ready: endpoint.ready,
-            })
-            .collect();
-        Self { peers, groups, places }
+        self.peers.push(Peer { current: 0, weight, effective: weight, priority, ready });
     }
 
     /// Takes over a weight and readiness. What was gained stays, and so does what failures took from the weight.
-    pub(crate) fn change(&mut self, change: &EndpointChange) {
-        if let Some(peer) = self.peer(change.id) {
-            peer.effective = change.weight.saturating_sub(peer.weight - peer.effective);
-            peer.weight = change.weight;
-            peer.ready = change.ready;
+    pub(crate) fn change(&mut self, position: usize, weight: u32, ready: bool) {
+        if let Some(peer) = self.peers.get_mut(position) {
+            peer.effective = weight.saturating_sub(peer.weight - peer.effective);
+            peer.weight = weight;
+            peer.ready = ready;
         }
     }
 
     /// Takes a failure's price from the effective weight.
-    pub(crate) fn penalize(&mut self, id: EndpointId, penalty: u32) {
-        if let Some(peer) = self.peer(id) {
+    pub(crate) fn penalize(&mut self, position: usize, penalty: u32) {
+        if let Some(peer) = self.peers.get_mut(position) {
             peer.effective = peer.effective.saturating_sub(penalty);
         }
     }
 
     /// Picks among the ready peers of the first group that has one untried; when every ready peer was tried, among
     /// the tried ones. Peers that are not eligible neither gain nor lose.
-    pub(crate) fn pick(&mut self, tried: &[EndpointId]) -> Option<EndpointId> {
+    pub(crate) fn pick(&mut self, tried: &[usize]) -> Option<usize> {
         if tried.is_empty() {
-            return self.pick_where(|peer| peer.ready);
+            return self.pick_where(|_| true);
         }
-        self.pick_where(|peer| peer.ready && !tried.contains(&peer.id)).or_else(|| self.pick_where(|peer| peer.ready))
+        self.pick_where(|position| !tried.contains(&position)).or_else(|| self.pick_where(|_| true))
     }
 
-    fn pick_where(&mut self, eligible: impl Fn(&Peer) -> bool) -> Option<EndpointId> {
-        self.groups.iter().find_map(|group| pick(self.peers.get_mut(group.clone())?, &eligible))
-    }
-
-    fn peer(&mut self, id: EndpointId) -> Option<&mut Peer> {
-        let found = self.places.binary_search_by_key(&id, |&(id, _)| id).ok()?;
-        self.peers.get_mut(self.places[found].1)
+    fn pick_where(&mut self, eligible: impl Fn(usize) -> bool) -> Option<usize> {
+        let peers = &mut self.peers;
+        self.priorities.iter().find_map(|&priority| {
+            pick(peers, |position, peer| peer.ready && peer.priority == priority && eligible(position))
+        })
     }
 }
 
-fn pick(peers: &mut [Peer], eligible: impl Fn(&Peer) -> bool) -> Option<EndpointId> {
+fn pick(peers: &mut [Peer], eligible: impl Fn(usize, &Peer) -> bool) -> Option<usize> {
     let mut total = 0;
-    let mut best: Option<&mut Peer> = None;
-    for peer in peers {
-        if !eligible(peer) {
+    let mut best: Option<(usize, i64)> = None;
+    for (position, peer) in peers.iter_mut().enumerate() {
+        if !eligible(position, peer) {
             continue;
         }
         peer.current += i64::from(peer.effective);
@@ -102,33 +79,29 @@ fn pick(peers: &mut [Peer], eligible: impl Fn(&Peer) -> bool) -> Option<Endpoint
         if peer.effective < peer.weight {
             peer.effective += 1;
         }
-        if best.as_ref().is_none_or(|best| peer.current > best.current) {
-            best = Some(peer);
+        if best.is_none_or(|(_, most)| peer.current > most) {
+            best = Some((position, peer.current));
         }
     }
-    let best = best?;
-    best.current -= total;
-    Some(best.id)
+    let (position, _) = best?;
+    peers[position].current -= total;
+    Some(position)
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use staunch_plugin::Endpoint;
-    use staunch_plugin::testing::endpoint;
 
     use super::*;
 
-    fn weighted(weights: &[u32]) -> Vec<Endpoint> {
-        (0..).zip(weights).map(|(id, &weight)| Endpoint { weight, ..endpoint(id) }).collect()
-    }
-
-    fn smooth(endpoints: Vec<Endpoint>) -> Smooth {
-        Smooth::new(&endpoints.into())
+    fn weighted(weights: &[u32]) -> Smooth {
+        let mut smooth = Smooth::default();
+        weights.iter().for_each(|&weight| smooth.push(weight, 0, true));
+        smooth
     }
 
     fn picks(smooth: &mut Smooth, count: usize) -> String {
-        (0..count).map(|_| smooth.pick(&[]).map_or('-', |id| char::from(b'A' + id as u8))).collect()
+        (0..count).map(|_| smooth.pick(&[]).map_or('-', |position| char::from(b'A' + position as u8))).collect()
     }
 
     #[test]
@@ -141,25 +114,25 @@ mod tests {
             (&[1, 5], "BBABBBBBABBB"),
             (&[7], "AAA"),
         ] {
-            assert_eq!(picks(&mut smooth(weighted(weights)), expected.len()), expected, "for {weights:?}");
+            assert_eq!(picks(&mut weighted(weights), expected.len()), expected, "for {weights:?}");
         }
     }
 
     #[test]
     fn an_endpoint_that_is_not_ready_keeps_its_turn() {
-        let mut smooth = smooth(weighted(&[5, 1, 1]));
+        let mut smooth = weighted(&[5, 1, 1]);
         assert_eq!(picks(&mut smooth, 2), "AA");
 
-        smooth.change(&EndpointChange { id: 1, weight: 1, ready: false });
+        smooth.change(1, 1, false);
         assert_eq!(picks(&mut smooth, 6), "CAAAAA");
-        smooth.change(&EndpointChange { id: 1, weight: 1, ready: true });
+        smooth.change(1, 1, true);
 
         assert_eq!(picks(&mut smooth, 5), "BACAA");
     }
 
     #[test]
     fn a_penalty_is_earned_back_one_by_one() {
-        let mut smooth = smooth(weighted(&[3, 3]));
+        let mut smooth = weighted(&[3, 3]);
 
         smooth.penalize(0, 3);
         let effective = |smooth: &Smooth| smooth.peers[0].effective;
@@ -175,38 +148,34 @@ mod tests {
 
     #[test]
     fn a_new_weight_keeps_what_failures_took() {
-        let mut smooth = smooth(weighted(&[10]));
+        let mut smooth = weighted(&[10]);
         smooth.penalize(0, 4);
 
         for (weight, effective) in [(20, 16), (3, 0), (u32::MAX, u32::MAX - 3)] {
-            smooth.change(&EndpointChange { id: 0, weight, ready: true });
+            smooth.change(0, weight, true);
             assert_eq!(smooth.peers[0].effective, effective, "for {weight}");
         }
     }
 
     #[test]
     fn backups_wait_until_no_primary_is_left() {
-        let mut smooth = smooth(vec![
-            Endpoint { priority: 1, ..endpoint(0) },
-            endpoint(1),
-            Endpoint { priority: 1, ..endpoint(2) },
-            endpoint(3),
-        ]);
+        let mut smooth = Smooth::default();
+        [1, 0, 1, 0].into_iter().for_each(|priority| smooth.push(1, priority, true));
         assert_eq!(picks(&mut smooth, 4), "BDBD");
 
-        smooth.change(&EndpointChange { id: 1, weight: 1, ready: false });
+        smooth.change(1, 1, false);
         assert_eq!(picks(&mut smooth, 2), "DD");
         assert_eq!(smooth.pick(&[3]), Some(0));
         assert_eq!(smooth.pick(&[3, 0]), Some(2));
         assert_eq!(smooth.pick(&[3, 0, 2]), Some(3));
 
-        smooth.change(&EndpointChange { id: 3, weight: 1, ready: false });
+        smooth.change(3, 1, false);
         assert_eq!(picks(&mut smooth, 3), "CAC");
     }
 
     #[test]
     fn the_heaviest_weights_of_very_many_endpoints_do_not_overflow() {
-        let mut smooth = smooth(weighted(&vec![u32::MAX; 10_000]));
+        let mut smooth = weighted(&vec![u32::MAX; 10_000]);
 
         for turn in 0..500 {
             assert_eq!(smooth.pick(&[]), Some(turn));
@@ -216,11 +185,11 @@ mod tests {
     proptest! {
         #[test]
         fn each_endpoint_gets_its_weight_in_every_round(weights in prop::collection::vec(1u32..20, 1..8)) {
-            let mut smooth = smooth(weighted(&weights));
+            let mut smooth = weighted(&weights);
             for _ in 0..3 {
                 let mut picked = vec![0; weights.len()];
                 for _ in 0..weights.iter().sum() {
-                    picked[smooth.pick(&[]).expect("all are ready") as usize] += 1;
+                    picked[smooth.pick(&[]).expect("all are ready")] += 1;
                 }
                 prop_assert_eq!(&picked, &weights);
             }
@@ -228,33 +197,37 @@ mod tests {
 
         #[test]
         fn a_pick_is_ready_and_untried_if_one_is(
-            members in prop::collection::vec((any::<u32>(), 0u32..2, any::<bool>()), 0..12),
-            events in prop::collection::vec((0u32..14, any::<u32>(), any::<bool>(), prop::collection::vec(0u32..12, 0..4)), 0..60),
+            mut members in prop::collection::vec((any::<u32>(), 0u32..2, any::<bool>()), 0..12),
+            events in prop::collection::vec((0usize..14, any::<u32>(), any::<bool>(), tried()), 0..60),
         ) {
-            let mut members: Vec<Endpoint> = (0..)
-                .zip(members)
-                .map(|(id, (weight, priority, ready))| Endpoint { weight, priority, ready, ..endpoint(id) })
-                .collect();
-            let mut smooth = smooth(members.clone());
+            let mut smooth = Smooth::default();
+            members.iter().for_each(|&(weight, priority, ready)| smooth.push(weight, priority, ready));
 
-            for (id, weight, ready, tried) in events {
-                smooth.penalize(id, weight / 2);
-                smooth.change(&EndpointChange { id, weight, ready });
-                if let Some(member) = members.get_mut(id as usize) {
-                    member.ready = ready;
+            for (position, weight, ready, tried) in events {
+                smooth.penalize(position, weight / 2);
+                smooth.change(position, weight, ready);
+                if let Some(member) = members.get_mut(position) {
+                    member.2 = ready;
                 }
 
-                let ready = members.iter().filter(|member| member.ready);
-                let untried: Vec<_> = ready.clone().filter(|member| !tried.contains(&member.id)).collect();
-                let allowed: Vec<_> = if untried.is_empty() { ready.collect() } else { untried };
-                let group = allowed.iter().map(|member| member.priority).min();
-                let allowed = |id| allowed.iter().any(|member| member.id == id && Some(member.priority) == group);
+                let ready: Vec<usize> = (0..members.len()).filter(|&position| members[position].2).collect();
+                let untried: Vec<usize> = ready.iter().copied().filter(|position| !tried.contains(position)).collect();
+                let allowed = if untried.is_empty() { ready } else { untried };
+                let priority = |&position: &usize| members[position].1;
+                let first = allowed.iter().map(priority).min();
 
                 match smooth.pick(&tried) {
-                    Some(id) => prop_assert!(allowed(id)),
-                    None => prop_assert_eq!(group, None),
+                    Some(position) => {
+                        prop_assert!(allowed.contains(&position));
+                        prop_assert_eq!(Some(priority(&position)), first);
+                    }
+                    None => prop_assert_eq!(first, None),
                 }
             }
         }
+    }
+
+    fn tried() -> impl Strategy<Value = Vec<usize>> {
+        prop::collection::vec(0usize..12, 0..4)
     }
 }

@@ -40,7 +40,8 @@ pub struct AccessLog {
     format: AccessLogFormat,
     shared: Arc<Shared>,
     wake: SyncSender<()>,
-    ended: Receiver<()>,
+    /// Locked by the last owner only.
+    ended: Mutex<Receiver<()>>,
 }
 
 /// What a worker logs with.
@@ -88,7 +89,7 @@ impl AccessLog {
         let (end, ended) = channel();
         let writer = Writer { sink, shared: shared.clone(), woken, spare: Vec::new(), failing_since: None, end };
         thread::Builder::new().name("access-log".to_owned()).spawn(|| writer.run())?;
-        Ok(Self { format, shared, wake, ended })
+        Ok(Self { format, shared, wake, ended: Mutex::new(ended) })
     }
 
     /// A worker's own way to log.
@@ -121,7 +122,7 @@ impl Drop for AccessLog {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Release);
         _ = self.wake.try_send(());
-        if self.ended.recv_timeout(LAST_FLUSH) == Err(RecvTimeoutError::Timeout) {
+        if self.ended.get_mut().recv_timeout(LAST_FLUSH) == Err(RecvTimeoutError::Timeout) {
             warn!("the access log did not take its last lines");
         }
     }

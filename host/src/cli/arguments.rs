@@ -1,0 +1,145 @@
+//! What can be written behind `staunch`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use staunch::config::ListenAddress;
+
+/// A reverse proxy and load balancer whose decisions are WebAssembly plugins.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, args_conflicts_with_subcommands = true)]
+pub(super) struct Arguments {
+    /// Starts with this configuration, like `run -c FILE`.
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Starts in the foreground. SIGTERM and SIGINT let requests finish and end it; a second one ends it at once.
+    Run {
+        /// The configuration.
+        #[arg(short, long, value_name = "FILE", default_value = DEFAULT_FILE)]
+        config: PathBuf,
+    },
+    /// Starts a proxy in front of three small servers of its own, and says what to try.
+    Demo(DemoArguments),
+    /// Starts a proxy without a configuration.
+    Proxy(ProxyArguments),
+    /// Validates everything that `run` would load, plugins included.
+    Check {
+        /// The configuration.
+        #[arg(short, long, value_name = "FILE", default_value = DEFAULT_FILE)]
+        config: PathBuf,
+    },
+    /// Looks at plugins.
+    Plugin {
+        #[command(subcommand)]
+        command: PluginCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PluginCommand {
+    /// Tells a plugin's kind, contract version, imports, size and what it asks for.
+    Inspect {
+        /// A component, a core module or WAT text.
+        file: PathBuf,
+    },
+}
+
+/// A proxy without a configuration.
+#[derive(Debug, Args)]
+pub(super) struct ProxyArguments {
+    /// Where requests go to: `10.0.0.1:80`, `name:80` or `unix:/path`. Repeat it for more.
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    pub(super) to: Vec<String>,
+    /// Where to accept them.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(super) listen: ListenAddress,
+    /// The balancer that picks among several.
+    #[arg(long, value_name = "NAME", default_value = "round-robin")]
+    pub(super) balance: String,
+}
+
+/// Where the demo listens.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArguments {
+    /// Where the proxy accepts requests.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: ListenAddress,
+    /// Where its admin server does.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900")]
+    pub(crate) admin: ListenAddress,
+}
+
+impl Command {
+    /// What is meant when no command is given.
+    pub(super) fn run(config: Option<PathBuf>) -> Self {
+        Self::Run { config: config.unwrap_or_else(|| PathBuf::from(DEFAULT_FILE)) }
+    }
+}
+
+const DEFAULT_FILE: &str = "staunch.toml";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_configuration_is_named_with_and_without_a_command() {
+        for (line, file) in [
+            ("staunch run", "staunch.toml"),
+            ("staunch run -c a.toml", "a.toml"),
+            ("staunch run --config=a.toml", "a.toml"),
+            ("staunch --config a.toml", "a.toml"),
+            ("staunch -c a.toml", "a.toml"),
+        ] {
+            let arguments = parse(line).unwrap();
+            let command = arguments.command.unwrap_or_else(|| Command::run(arguments.config));
+            assert!(matches!(&command, Command::Run { config } if config.as_os_str() == file), "{line}: {command:?}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_has_several_endpoints_and_defaults() {
+        let Ok(Arguments { command: Some(Command::Proxy(proxy)), .. }) = parse("staunch proxy --to a:1 --to b:2")
+        else {
+            panic!("a proxy was asked for");
+        };
+
+        assert_eq!(proxy.to, ["a:1", "b:2"]);
+        assert_eq!(proxy.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(proxy.balance, "round-robin");
+    }
+
+    #[test]
+    fn wrong_arguments_end_with_2() {
+        for line in [
+            "staunch",
+            "staunch walk",
+            "staunch proxy",
+            "staunch run -x",
+            "staunch -c a run",
+            "staunch proxy --to a:1 --listen x",
+        ] {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}: {error}");
+        }
+        assert_eq!(parse("staunch --version").unwrap_err().kind(), ErrorKind::DisplayVersion);
+    }
+}

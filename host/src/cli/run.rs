@@ -1,0 +1,46 @@
+//! `staunch run`: a proxy from its start to its end.
+
+use std::path::Path;
+
+use staunch::config::Config;
+use staunch::proxy::Proxy;
+use tracing::{info, warn};
+
+use super::{Failure, signals};
+
+pub(super) fn run(file: &Path) -> Result<(), Failure> {
+    let config = Config::load(file).map_err(Failure::bad)?;
+    for warning in &config.warnings {
+        warn!("{}:{warning}", file.display());
+    }
+    serve(config)
+}
+
+/// Serves until a signal ends it.
+pub(super) fn serve(config: Config) -> Result<(), Failure> {
+    wait(start(config)?)
+}
+
+/// Starts a proxy that listens to signals.
+pub(crate) fn start(config: Config) -> Result<Proxy, Failure> {
+    let proxy = Proxy::start(config).map_err(Failure::bad)?;
+    let (drain, stop) = proxy.tokens();
+    signals::watch(drain, stop).map_err(|error| Failure::internal(format_args!("no signals can be had: {error}")))?;
+    for address in proxy.addresses() {
+        info!(%address, "listening");
+    }
+    if let Some(address) = proxy.admin_address() {
+        info!(%address, "the admin server is listening");
+    }
+    Ok(proxy)
+}
+
+/// Waits until a proxy has ended.
+pub(crate) fn wait(proxy: Proxy) -> Result<(), Failure> {
+    if proxy.wait() {
+        info!("ended");
+        Ok(())
+    } else {
+        Err(Failure::internal("a thread of the proxy has panicked"))
+    }
+}

@@ -1,0 +1,543 @@
+mod faults;
+mod random;
+
+use super::*;
+
+/// Reads a text as if it stood in `/etc/staunch/staunch.toml`, with one variable in the environment.
+fn parse(text: &str) -> Result<Config, Faults> {
+    let environment = |name: &str| (name == "STAUNCH_ADMIN_TOKEN").then(|| "secret".to_owned());
+    Config::parse_with(text, Some(Path::new("/etc/staunch/staunch.toml")), &environment)
+}
+
+/// Nearly every key there is.
+const EXAMPLE: &str = r#"
+[server]
+workers = "auto"
+drain_timeout = "30s"
+client_header_timeout = "60s"
+client_body_timeout = "60s"
+client_send_timeout = "45s"
+client_keepalive_timeout = "75s"
+tunnel_timeout = "2h"
+max_header_size = "16KiB"
+max_headers = 100
+max_target_size = "4KiB"
+max_body_size = "10MB"
+
+[admin]
+address = "127.0.0.1:9900"
+token = "${STAUNCH_ADMIN_TOKEN}"
+
+[access_log]
+path = "access.log"
+format = "combined"
+
+[[listeners]]
+address = "127.0.0.1:8080"
+protocol = "http"
+
+[[listeners]]
+address = "unix:staunch.sock"
+
+[[routes]]
+hosts = ["Shop.example.com", "*.example.org"]
+path = "/api/"
+methods = ["GET", "POST"]
+headers = { X-Beta = "1" }
+upstream = "api"
+rewrite = ["set-headers", { plugin = "strip-prefix", config = { prefix = "/api" } }]
+timeout = "60s"
+
+[[routes]]
+name = "canary"
+path_regex = "^/v[0-9]+/"
+split = [{ upstream = "api", weight = 95 }, { upstream = "api-next", weight = 5 }]
+timeout = false
+
+[[routes]]
+hosts = ["*"]
+path_exact = "/closed"
+respond = { status = 503, body = "closed", headers = { Retry-After = "60", set-cookie = ["a=1", "b=2"] } }
+
+[[routes]]
+redirect = { to = "https://$host$request_uri" }
+
+[upstreams.api]
+balance = "round-robin"
+endpoints = [
+  "10.0.0.1:80",
+  { address = "10.0.0.2:80", weight = 5, max_connections = 200, zone = "b", labels = { rack = "r1" } },
+  { address = "10.0.0.3:80", backup = true },
+  { address = "[::1]:80", down = true },
+  "unix:api.sock",
+]
+keepalive = 16
+keepalive_timeout = "50s"
+keepalive_requests = 500
+connect_timeout = "4s"
+read_timeout = "61s"
+send_timeout = "62s"
+protocol = "http1"
+
+[upstreams.api.passive]
+max_fails = 2
+fail_timeout = "20s"
+
+[upstreams.api.health]
+type = "http"
+interval = "3s"
+timeout = "1s"
+rise = 2
+fall = 4
+path = "/status"
+method = "HEAD"
+host = "status.internal"
+expect = ["2xx", "301", "400-404"]
+
+[upstreams.api.retry]
+plugin = "standard"
+config = { on = ["error", "timeout", "http_502"] }
+attempts = 5
+timeout = "5s"
+budget = { percent = 10, min = 1 }
+replay_buffer = "1MiB"
+non_idempotent = false
+
+[upstreams.api-next]
+balance = { plugin = "tenant", config = { limits = { silver = 2 } } }
+endpoints = ["next.internal:8080"]
+health = { type = "tcp" }
+
+[plugins.tenant]
+path = "plugins/tenant.wasm"
+sha256 = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+deadline = "15ms"
+memory = "32MiB"
+on_failure = "fallback"
+config = { default = "gold", limits = { gold = 10, silver = 5 } }
+
+[plugins.strip-prefix]
+path = "/opt/strip-prefix.wasm"
+"#;
+
+fn example() -> Config {
+    parse(EXAMPLE).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+/// Where a piece of the example stands.
+fn place_of(piece: &str) -> Place {
+    Lines::of(EXAMPLE).place(EXAMPLE.find(piece).unwrap())
+}
+
+const fn seconds(seconds: u64) -> std::time::Duration {
+    std::time::Duration::from_secs(seconds)
+}
+
+#[test]
+fn server_admin_and_log_are_read() {
+    let config = example();
+
+    let server = Server {
+        client_send_timeout: seconds(45),
+        tunnel_timeout: seconds(7200),
+        max_header_size: 16384,
+        max_headers: 100,
+        max_target_size: 4096,
+        max_body_size: Some(10_000_000),
+        ..Server::default()
+    };
+    assert_eq!(config.server, server);
+    let admin = Admin { address: "127.0.0.1:9900".parse().unwrap(), token: Some("secret".to_owned()) };
+    assert_eq!(config.admin, Some(admin));
+    assert!(!format!("{config:?}").contains("secret"));
+    let log = AccessLog { path: Some("/etc/staunch/access.log".into()), format: AccessLogFormat::Combined };
+    assert_eq!(config.access_log, Some(log));
+    let addresses: Vec<_> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
+    assert_eq!(addresses, ["127.0.0.1:8080", "unix:/etc/staunch/staunch.sock"]);
+    assert_eq!(config.warnings, []);
+}
+
+#[test]
+fn routes_are_read() {
+    let [api, canary, closed, rest] = &example().routes[..] else { panic!("four routes") };
+
+    assert_eq!(api.name, "shop.example.com/api/");
+    assert_eq!(
+        api.hosts,
+        [HostPattern::Exact("shop.example.com".to_owned()), HostPattern::Suffix(".example.org".to_owned())]
+    );
+    assert!(matches!(&api.path, PathPattern::Prefix(path) if path == "/api/"));
+    assert_eq!(api.methods, ["GET", "POST"]);
+    assert_eq!(api.headers, [("x-beta".to_owned(), "1".to_owned())]);
+    assert_eq!(api.action, Action::Upstream(0));
+    assert_eq!(api.timeout, Some(seconds(60)));
+    assert_eq!(api.place, place_of("[[routes]]"));
+    let [set_headers, strip_prefix] = &api.rewrite[..] else { panic!("two rewriters") };
+    assert_eq!((&set_headers.plugin[..], set_headers.place), ("set-headers", place_of("\"set-headers\"")));
+    assert_eq!((&strip_prefix.plugin[..], strip_prefix.settings.get("prefix")), ("strip-prefix", Some("/api")));
+
+    assert_eq!((&canary.name[..], canary.timeout), ("canary", None));
+    assert!(matches!(&canary.path, PathPattern::Regex(regex) if regex.as_str() == "^/v[0-9]+/"));
+    assert_eq!(canary.action, Action::Split(vec![(0, 95), (1, 5)]));
+
+    assert_eq!((&closed.name[..], &closed.hosts[..]), ("/closed", &[][..]));
+    assert!(matches!(&closed.path, PathPattern::Exact(path) if path == "/closed"));
+    let headers = [("retry-after", "60"), ("set-cookie", "a=1"), ("set-cookie", "b=2")];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    assert_eq!(closed.action, Action::Respond { status: 503, headers, body: "closed".to_owned() });
+
+    assert_eq!((&rest.name[..], rest.timeout), ("/", Some(seconds(60))));
+    assert_eq!(rest.action, Action::Redirect { to: "https://$host$request_uri".to_owned(), status: 308 });
+}
+
+#[test]
+fn upstreams_are_read() {
+    let [api, next] = &example().upstreams[..] else { panic!("two upstreams") };
+
+    assert_eq!((&api.name[..], &api.balance.plugin[..]), ("api", "round-robin"));
+    let address = |text: &str| text.parse::<EndpointAddress>().unwrap();
+    let endpoints = [
+        "10.0.0.1:80".parse().unwrap(),
+        Endpoint {
+            weight: 5,
+            max_connections: Some(200),
+            zone: Some("b".to_owned()),
+            labels: vec![("rack".to_owned(), "r1".to_owned())],
+            ..Endpoint::new(address("10.0.0.2:80"), "10.0.0.2:80")
+        },
+        Endpoint { backup: true, ..Endpoint::new(address("10.0.0.3:80"), "10.0.0.3:80") },
+        Endpoint { down: true, ..Endpoint::new(address("[::1]:80"), "[::1]:80") },
+        Endpoint::new(EndpointAddress::Unix("/etc/staunch/api.sock".into()), "unix:api.sock"),
+    ];
+    assert_eq!(api.endpoints, endpoints);
+    assert_eq!((api.keepalive, api.keepalive_timeout, api.keepalive_requests), (16, seconds(50), 500));
+    assert_eq!((api.connect_timeout, api.read_timeout, api.send_timeout), (seconds(4), seconds(61), seconds(62)));
+    assert_eq!(api.passive, Passive { max_fails: 2, fail_timeout: seconds(20) });
+
+    let check = api.health.as_ref().unwrap();
+    assert_eq!((check.interval, check.timeout, check.rise, check.fall), (seconds(3), seconds(1), 2, 4));
+    let HealthCheckKind::Http { method, path, host, expect } = &check.kind else { panic!("an HTTP check") };
+    assert_eq!((&method[..], &path[..], host.as_deref()), ("HEAD", "/status", Some("status.internal")));
+    assert_eq!(expect, &[(200, 299), (301, 301), (400, 404)]);
+
+    assert_eq!((&api.retry.policy.plugin[..], api.retry.policy.settings.get("on.2")), ("standard", Some("http_502")));
+    assert_eq!((api.retry.attempts, api.retry.timeout), (5, Some(seconds(5))));
+    assert_eq!(api.retry.budget, Budget { percent: 10, min: 1 });
+    assert_eq!((api.retry.replay_buffer, api.retry.non_idempotent), (1 << 20, false));
+
+    assert_eq!((&next.name[..], &next.balance.plugin[..]), ("api-next", "tenant"));
+    assert!(matches!(next.health.as_ref().unwrap().kind, HealthCheckKind::Tcp));
+}
+
+#[test]
+fn a_use_of_a_plugin_has_its_settings_on_top_of_the_plugins_own() {
+    let config = example();
+
+    let [tenant, strip_prefix] = &config.plugins[..] else { panic!("two plugins") };
+    assert_eq!(tenant.path, Path::new("/etc/staunch/plugins/tenant.wasm"));
+    assert_eq!(tenant.sha256, Some(std::array::from_fn(|i| i as u8)));
+    assert_eq!(tenant.deadline, Some(std::time::Duration::from_millis(15)));
+    assert_eq!((tenant.memory, tenant.on_failure), (32 << 20, Some(OnFailure::Fallback)));
+    assert_eq!(tenant.settings.get("limits.silver"), Some("5"));
+    assert_eq!(strip_prefix.path, Path::new("/opt/strip-prefix.wasm"));
+    let settings = &config.upstreams[1].balance.settings;
+    for (path, value) in [("default", "gold"), ("limits.gold", "10"), ("limits.silver", "2")] {
+        assert_eq!(settings.get(path), Some(value), "for {path}");
+    }
+}
+
+#[test]
+fn settings_that_are_not_there_have_the_place_of_the_use() {
+    let config = example();
+
+    let place = |settings: &Settings, path| settings.place(path);
+    assert_eq!(place(&config.routes[0].rewrite[0].settings, "set"), place_of("\"set-headers\""));
+    assert_eq!(place(&config.upstreams[1].balance.settings, "limits.silver"), place_of("2 } } }"));
+    assert_eq!(place(&config.upstreams[1].balance.settings, "limits.gold"), place_of("10, silver"));
+    assert_eq!(place(&config.upstreams[1].balance.settings, "nothing"), place_of("{ limits = { silver"));
+    assert_eq!(place(&config.upstreams[1].retry.policy.settings, "on"), place_of("[upstreams.api-next]"));
+}
+
+#[test]
+fn routes_without_a_name_get_different_ones() {
+    let config = parse(
+        r#"
+        [[listeners]]
+        address = ":80"
+        [[routes]]
+        path = "/a"
+        respond = {}
+        [[routes]]
+        path = "/a"
+        methods = ["PUT"]
+        respond = {}
+        [[routes]]
+        name = "/a #2"
+        path = "/b"
+        respond = {}
+        [[routes]]
+        hosts = ["*.example.org"]
+        path_regex = "^/v"
+        respond = {}
+        "#,
+    );
+
+    let names: Vec<_> = config.unwrap().routes.into_iter().map(|route| route.name).collect();
+    assert_eq!(names, ["/a", "/a #3", "/a #2", "*.example.org~^/v"]);
+}
+
+#[test]
+fn what_is_allowed_and_probably_not_meant_is_a_warning() {
+    let config = parse(
+        r#"
+[[listeners]]
+address = ":80"
+[[routes]]
+path = "/api/*"
+upstream = "a"
+[upstreams.a]
+endpoints = [{ address = "a:80", down = true }]
+[upstreams.b]
+endpoints = ["b:80"]
+[plugins.mine]
+path = "x.wasm"
+"#,
+    );
+
+    let warnings: Vec<_> = config.unwrap().warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "5:8: `*` in a path is matched as it is; a `path` matches everything below it without one",
+            "8:13: every endpoint is down",
+            "9:12: no route leads to the upstream `b`",
+            "11:1: the plugin `mine` is used nowhere",
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told_without_a_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("staunch.toml");
+    let binary = folder.path().join("binary.toml");
+    fs::write(&binary, b"a = 1\nb = \"\xC3\xA9\xFF\"").unwrap();
+
+    let told = |path: &Path| Config::load(path).unwrap_err().to_string();
+
+    assert!(told(&missing).starts_with(&format!("{}: cannot read the configuration: ", missing.display())));
+    let text = format!("{}:2:7: a configuration is UTF-8 text, and this byte is not", binary.display());
+    assert_eq!(told(&binary), text);
+}
+
+#[test]
+fn a_file_is_read_with_its_folder_as_the_start_of_relative_paths() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("staunch.toml");
+    fs::write(&file, EXAMPLE.replace("${STAUNCH_ADMIN_TOKEN}", "x")).unwrap();
+
+    let config = Config::load(&file).unwrap();
+
+    assert_eq!(config.plugins[0].path, folder.path().join("plugins/tenant.wasm"));
+    assert_eq!(config.file, Some(file));
+}
+
+/// Changing this text is changing what every configuration means that does not say otherwise.
+const DEFAULTS: &str = r#"Server {
+    workers: None,
+    drain_timeout: 30s,
+    client_header_timeout: 60s,
+    client_body_timeout: 60s,
+    client_send_timeout: 60s,
+    client_keepalive_timeout: 75s,
+    tunnel_timeout: 3600s,
+    max_header_size: 32768,
+    max_headers: 128,
+    max_target_size: 8192,
+    max_body_size: None,
+}
+AccessLog {
+    path: None,
+    format: Json,
+}
+Route {
+    name: "/",
+    hosts: [],
+    path: Prefix(
+        "/",
+    ),
+    methods: [],
+    headers: [],
+    action: Respond {
+        status: 200,
+        headers: [],
+        body: "",
+    },
+    rewrite: [],
+    timeout: Some(
+        60s,
+    ),
+    place: Place {
+        line: 0,
+        column: 0,
+    },
+}
+Upstream {
+    name: "a",
+    balance: PluginUse {
+        plugin: "round-robin",
+        settings: Settings {
+            entries: [],
+            place: Place {
+                line: 0,
+                column: 0,
+            },
+        },
+        place: Place {
+            line: 0,
+            column: 0,
+        },
+    },
+    endpoints: [],
+    keepalive: 32,
+    keepalive_timeout: 60s,
+    keepalive_requests: 1000,
+    connect_timeout: 5s,
+    read_timeout: 60s,
+    send_timeout: 60s,
+    passive: Passive {
+        max_fails: 1,
+        fail_timeout: 10s,
+    },
+    health: None,
+    retry: Retry {
+        policy: PluginUse {
+            plugin: "standard",
+            settings: Settings {
+                entries: [],
+                place: Place {
+                    line: 0,
+                    column: 0,
+                },
+            },
+            place: Place {
+                line: 0,
+                column: 0,
+            },
+        },
+        attempts: 3,
+        timeout: Some(
+            10s,
+        ),
+        budget: Budget {
+            percent: 20,
+            min: 3,
+        },
+        replay_buffer: 65536,
+        non_idempotent: true,
+    },
+}
+Endpoint {
+    address: Tcp {
+        host: "a",
+        port: 80,
+    },
+    text: "a:80",
+    weight: 1,
+    backup: false,
+    down: false,
+    max_connections: None,
+    zone: None,
+    labels: [],
+}
+HealthCheck {
+    kind: Http {
+        method: "GET",
+        path: "/",
+        host: None,
+        expect: [
+            (
+                200,
+                399,
+            ),
+        ],
+    },
+    interval: 5s,
+    timeout: 2s,
+    rise: 1,
+    fall: 3,
+}
+Plugin {
+    name: "p",
+    path: "p.wasm",
+    sha256: None,
+    deadline: None,
+    memory: 67108864,
+    on_failure: None,
+    settings: Settings {
+        entries: [],
+        place: Place {
+            line: 0,
+            column: 0,
+        },
+    },
+    place: Place {
+        line: 0,
+        column: 0,
+    },
+}"#;
+
+#[test]
+fn the_defaults_are_these() {
+    let nothing = Action::Respond { status: 200, headers: Vec::new(), body: String::new() };
+    let endpoint: Endpoint = "a:80".parse().unwrap();
+
+    let defaults = format!(
+        "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
+        Server::default(),
+        AccessLog::default(),
+        Route::new(nothing),
+        Upstream::new("a"),
+        endpoint,
+        HealthCheck::default(),
+        Plugin::new("p", "p.wasm"),
+    );
+
+    assert_eq!(defaults, DEFAULTS);
+}
+
+#[test]
+fn what_is_not_written_has_its_default() {
+    let config = parse(
+        r#"
+        [[listeners]]
+        address = ":80"
+        [[routes]]
+        respond = {}
+        [[routes]]
+        path = "/a"
+        upstream = "a"
+        [upstreams.a]
+        endpoints = ["a:80"]
+        health = {}
+        [plugins.p]
+        path = "/p.wasm"
+        [server]
+        "#,
+    )
+    .unwrap();
+    let nothing = Action::Respond { status: 200, headers: Vec::new(), body: String::new() };
+    let mut upstream = Upstream::new("a");
+    upstream.endpoints.push("a:80".parse().unwrap());
+    upstream.health = Some(HealthCheck::default());
+
+    // Places aside, which constructors do not know.
+    let plain = |text: String| {
+        let place = regex::Regex::new(r"Place \{ line: \d+, column: \d+ \}").unwrap();
+        place.replace_all(&text, "here").into_owned()
+    };
+    assert_eq!(config.server, Server::default());
+    assert_eq!(plain(format!("{:?}", config.routes[0])), plain(format!("{:?}", Route::new(nothing))));
+    assert_eq!(plain(format!("{:?}", config.upstreams)), plain(format!("{:?}", [upstream])));
+    assert_eq!(plain(format!("{:?}", config.plugins)), plain(format!("{:?}", [Plugin::new("p", "/p.wasm")])));
+}
