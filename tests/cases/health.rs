@@ -1,0 +1,206 @@
+//! Which endpoints have traffic: round robin by weight, and nginx's passive health.
+
+use crate::harness::{ADMIN, Client, Proxy, Upstream, api, eventually};
+
+#[test]
+fn weights_are_spread_as_nginx_spreads_them() {
+    let [a, b, c] = ["A", "B", "C"].map(Upstream::replying);
+    let proxy = Proxy::with(&format!(
+        "[upstreams.api]\nendpoints = [{{ address = \"{a}\", weight = 5 }}, \"{b}\", \"{c}\"]\n"
+    ));
+    let mut client = Client::to(&proxy);
+
+    let order: String = (0..28).map(|_| client.get("/").text().to_owned()).collect();
+
+    assert_eq!(order, "AABACAA".repeat(4));
+}
+
+#[test]
+fn equal_endpoints_take_turns() {
+    let [a, b, c] = ["A", "B", "C"].map(Upstream::replying);
+    let proxy = Proxy::to([&a, &b, &c]);
+
+    let order: String = (0..9).map(|_| proxy.get("/").text().to_owned()).collect();
+
+    assert_eq!(order, "ABCABCABC");
+}
+
+#[test]
+fn an_endpoint_that_failed_is_left_alone_for_a_while() {
+    let good = Upstream::replying("good");
+    let bad = Upstream::raw(|talk| drop(talk.request()));
+    let proxy = Proxy::with(&format!("{ADMIN}{}", api([&bad, &good])));
+
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").text(), "good");
+    }
+
+    assert_eq!(bad.requests(), 1, "max_fails is 1 by default, fail_timeout ten seconds");
+    assert_eq!(proxy.metric("staunch_upstream_ejections_total{upstream=\"api\"}"), 1.0);
+    assert_eq!(proxy.metric(&format!("staunch_upstream_endpoint_up{{upstream=\"api\",endpoint=\"{bad}\"}}")), 0.0);
+}
+
+#[test]
+fn an_endpoint_is_probed_after_the_timeout_and_comes_back_when_it_answers() {
+    let good = Upstream::replying("good");
+    // Fails once, like a server that is restarted.
+    let restarted = Upstream::raw(|talk| {
+        if talk.number == 0 {
+            return;
+        }
+        while talk.request().is_some() {
+            talk.send(crate::harness::ok("restarted"));
+        }
+    });
+    let passive = "[upstreams.api.passive]\nfail_timeout = \"1s\"\n";
+    let proxy = Proxy::with(&format!("{}{passive}", api([&restarted, &good])));
+    let mut client = Client::to(&proxy);
+    assert_eq!(client.get("/").text(), "good", "tried again without anybody noticing");
+
+    eventually(|| client.get("/").text() == "restarted");
+
+    let order: Vec<_> = (0..4).map(|_| client.get("/").text().to_owned()).collect();
+    assert!(order.iter().filter(|&answer| answer == "restarted").count() == 2, "it has its share again: {order:?}");
+}
+
+#[test]
+fn one_probe_goes_to_an_endpoint_that_is_still_down() {
+    let good = Upstream::replying("good");
+    let bad = Upstream::raw(|talk| drop(talk.request()));
+    let passive = "[upstreams.api.passive]\nfail_timeout = \"1s\"\n";
+    let proxy = Proxy::with(&format!("{}{passive}", api([&bad, &good])));
+    let mut client = Client::to(&proxy);
+
+    let mut asked = 0;
+    eventually(|| {
+        assert_eq!(client.get("/").text(), "good");
+        asked += 1;
+        bad.requests() == 3
+    });
+
+    assert!(asked > 3, "every request went there");
+}
+
+#[test]
+fn as_many_failures_as_configured_are_needed() {
+    let good = Upstream::replying("good");
+    let bad = Upstream::raw(|talk| drop(talk.request()));
+    let passive = "[upstreams.api.passive]\nmax_fails = 3\n";
+    let proxy = Proxy::with(&format!("{}{passive}", api([&bad, &good])));
+
+    for _ in 0..30 {
+        assert_eq!(proxy.get("/").text(), "good");
+    }
+
+    assert_eq!(bad.requests(), 3);
+}
+
+#[test]
+fn no_failure_counts_when_max_fails_is_0() {
+    let bad = Upstream::raw(|talk| drop(talk.request()));
+    let proxy = Proxy::with(&format!("{}[upstreams.api.passive]\nmax_fails = 0\n", api([&bad, &Upstream::replying("")])));
+
+    for _ in 0..10 {
+        proxy.get("/");
+    }
+
+    assert_eq!(bad.requests(), 5, "half of them");
+}
+
+#[test]
+fn a_lone_endpoint_is_never_taken_out() {
+    let lone = Upstream::raw(|talk| drop(talk.request()));
+    let proxy = Proxy::with(&format!("{}[upstreams.api.retry]\nattempts = 1\n", api([&lone])));
+
+    for n in 1..=5 {
+        assert_eq!(proxy.get("/").status, 502, "not 503");
+        assert_eq!(lone.requests(), n);
+    }
+}
+
+#[test]
+fn statuses_that_are_retried_count_as_failures_but_403_and_404() {
+    // FIELD.md 2.2: nginx counts what `proxy_next_upstream` names, except http_403 and http_404.
+    for (status, asked) in [(503, 1), (500, 1), (404, 10), (403, 10)] {
+        let bad = Upstream::status(status);
+        let proxy = Proxy::with(&format!(
+            "{}[upstreams.api.retry]\nconfig = {{ on = [\"http_{status}\"] }}\nbudget = {{ percent = 100, min = 100 }}\n",
+            api([&bad, &Upstream::replying("")])
+        ));
+
+        for _ in 0..20 {
+            assert_eq!(proxy.get("/").status, 200);
+        }
+
+        assert_eq!(bad.requests(), asked, "for {status}");
+    }
+}
+
+#[test]
+fn a_backup_has_traffic_only_while_no_other_has() {
+    let [backup, good] = ["backup", "good"].map(Upstream::replying);
+    // Answers on one connection, and is gone for good once that is closed.
+    let proxy = Proxy::with(&format!("[upstreams.api]\nendpoints = [{{ address = \"{backup}\", backup = true }}, \"{good}\"]\n"));
+    for _ in 0..5 {
+        assert_eq!(proxy.get("/").text(), "good");
+    }
+
+    let bad = Upstream::refusing();
+    let proxy = Proxy::with(&format!("[upstreams.api]\nendpoints = [{{ address = \"{backup}\", backup = true }}, \"{bad}\"]\n"));
+    for _ in 0..5 {
+        assert_eq!(proxy.get("/").text(), "backup");
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_down_has_no_traffic() {
+    let [down, good] = ["down", "good"].map(Upstream::replying);
+    let proxy = Proxy::with(&format!("[upstreams.api]\nendpoints = [{{ address = \"{down}\", down = true }}, \"{good}\"]\n"));
+
+    for _ in 0..5 {
+        assert_eq!(proxy.get("/").text(), "good");
+    }
+    assert_eq!(down.connections(), 0);
+}
+
+#[test]
+fn there_is_a_503_when_no_endpoint_may_have_traffic() {
+    let down = Upstream::replying("down");
+    let proxy = Proxy::with(&format!("[upstreams.api]\nendpoints = [{{ address = \"{down}\", down = true }}]\n"));
+
+    assert_eq!(proxy.get("/").status, 503);
+    assert_eq!(down.connections(), 0);
+}
+
+#[test]
+fn there_is_an_answer_while_every_endpoint_has_failed() {
+    // nginx and this proxy answer 502 for those that were tried, and 503 while all are out.
+    let proxy = Proxy::to([&Upstream::refusing(), &Upstream::refusing()]);
+    let mut client = Client::to(&proxy);
+
+    assert_eq!(client.get("/").status, 502);
+    for _ in 0..5 {
+        assert!(matches!(client.get("/").status, 502 | 503));
+    }
+}
+
+#[test]
+fn an_endpoint_with_as_many_requests_as_it_may_have_gets_no_more() {
+    let (full, other) = (Upstream::stalling(), Upstream::replying("other"));
+    let proxy = Proxy::with(&format!(
+        "[upstreams.api]\nendpoints = [{{ address = \"{full}\", max_connections = 2 }}, \"{other}\"]\n"
+    ));
+    let mut waiting = Vec::new();
+    while full.requests() < 2 {
+        let mut client = Client::to(&proxy);
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let before = full.requests() + other.requests();
+        eventually(|| full.requests() + other.requests() > before || before > 0);
+        waiting.push(client);
+    }
+
+    for _ in 0..5 {
+        assert_eq!(proxy.get("/").text(), "other");
+    }
+    assert_eq!(full.requests(), 2);
+}

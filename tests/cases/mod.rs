@@ -1,0 +1,18 @@
+//! What the proxy promises, a subject to a file.
+
+mod admin;
+mod cli;
+mod drain;
+mod health;
+mod hop_by_hop;
+mod messages;
+mod plugins;
+mod real_nginx;
+mod retry;
+mod reuse;
+mod rewriting;
+mod routing;
+mod smuggling;
+mod timeouts;
+mod upstream_faults;
+mod websocket;

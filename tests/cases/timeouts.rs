@@ -1,0 +1,198 @@
+//! Everything that waits for a peer ends in time. What comes of it is asserted here, not when.
+
+use std::time::Duration;
+
+use crate::harness::{ADMIN, Client, End, Proxy, Upstream, api, eventually, pattern};
+
+fn server(setting: &str, endpoint: &Upstream) -> Proxy {
+    Proxy::with(&format!("[server]\n{setting}\n{ADMIN}{}", api([endpoint])))
+}
+
+fn timeouts(proxy: &Proxy, name: &str) -> f64 {
+    proxy.metric(&format!("staunch_http_timeouts_total{{timeout=\"{name}\"}}"))
+}
+
+#[test]
+fn a_head_that_does_not_come_to_its_end_is_a_408() {
+    let origin = Upstream::replying("hi");
+    let proxy = server("client_header_timeout = \"200ms\"", &origin);
+    for part in ["G", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n"] {
+        let mut client = Client::to(&proxy);
+        assert_eq!(client.get("/").text(), "hi");
+
+        client.send(part);
+
+        let response = client.response();
+        assert_eq!((response.status, response.field("connection")), (408, Some("close")), "for {part:?}");
+        client.finish();
+        client.assert_closed();
+    }
+    assert_eq!((origin.requests(), timeouts(&proxy, "client_header")), (3, 3.0));
+}
+
+#[test]
+fn a_head_that_comes_ever_so_slowly_is_not_waited_for() {
+    // The limit is for the whole head, not between two reads.
+    let proxy = server("client_header_timeout = \"300ms\"", &Upstream::replying("hi"));
+    let mut client = Client::to(&proxy);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n");
+
+    let mut dripping = Client::to(&proxy);
+    dripping.send("GET / HTTP/1.1\r\nHost: a\r\n");
+    eventually(|| {
+        dripping.send("X: y\r\n");
+        timeouts(&proxy, "client_header") == 2.0
+    });
+}
+
+#[test]
+fn a_connection_that_says_nothing_is_closed() {
+    let proxy = server("client_header_timeout = \"200ms\"", &Upstream::replying("hi"));
+
+    Client::to(&proxy).assert_closed();
+}
+
+#[test]
+fn an_idle_connection_is_closed() {
+    let proxy = server("client_keepalive_timeout = \"200ms\"", &Upstream::replying("hi"));
+    let mut client = Client::to(&proxy);
+    assert_eq!(client.get("/").text(), "hi");
+
+    client.assert_closed();
+
+    assert_eq!(timeouts(&proxy, "client_keepalive"), 1.0);
+}
+
+#[test]
+fn a_body_that_stops_coming_is_a_408() {
+    let origin = Upstream::echo();
+    let proxy = server("client_body_timeout = \"200ms\"", &origin);
+
+    for (head, part) in [("Content-Length: 10", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n")] {
+        let mut client = Client::to(&proxy);
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n{part}"));
+
+        let response = client.response();
+        assert_eq!((response.status, response.field("connection")), (408, Some("close")), "for {head}");
+    }
+    eventually(|| origin.open_connections() == 0);
+    assert!(origin.received().iter().all(|request| !request.is_whole));
+    assert_eq!(timeouts(&proxy, "client_body"), 2.0);
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_given_up() {
+    let origin = Upstream::saying(crate::harness::ok(pattern(64 << 20)));
+    let proxy = server("client_send_timeout = \"300ms\"", &origin);
+    let mut client = Client::with_small_window(&proxy);
+
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+
+    eventually(|| timeouts(&proxy, "client_send") == 1.0);
+    eventually(|| origin.open_connections() == 0);
+    let broken = client.try_response().expect_err("it cannot be whole");
+    assert_eq!(broken.end, End::Reset);
+}
+
+#[test]
+fn an_endpoint_that_does_not_accept_is_a_504() {
+    let settings = "connect_timeout = \"200ms\"\n[upstreams.api.retry]\nattempts = 1\n";
+    let proxy = Proxy::with(&format!("{ADMIN}{}{settings}", api([&Upstream::unreachable()])));
+
+    assert_eq!(proxy.get("/").status, 504);
+    assert_eq!(timeouts(&proxy, "connect"), 1.0);
+}
+
+#[test]
+fn an_endpoint_that_does_not_accept_is_left_for_another() {
+    let good = Upstream::replying("good");
+    let proxy = Proxy::with(&format!("{}connect_timeout = \"200ms\"\n", api([&Upstream::unreachable(), &good])));
+
+    // A POST too: nothing of it was sent.
+    assert_eq!(Client::to(&proxy).post("/", "x").text(), "good");
+}
+
+#[test]
+fn an_endpoint_that_does_not_answer_is_a_504() {
+    let settings = "read_timeout = \"200ms\"\n[upstreams.api.retry]\nattempts = 1\n";
+    let origin = Upstream::stalling();
+    let proxy = Proxy::with(&format!("{ADMIN}{}{settings}", api([&origin])));
+    let mut client = Client::to(&proxy);
+
+    assert_eq!(client.get("/").status, 504);
+    eventually(|| origin.open_connections() == 0);
+    assert_eq!(client.get("/").status, 504, "the client's connection is in order");
+    assert_eq!(timeouts(&proxy, "upstream_read"), 2.0);
+}
+
+#[test]
+fn an_endpoint_may_be_slow_as_long_as_it_goes_on() {
+    // Like nginx's, the limit is between two reads: the whole takes much longer than it.
+    let origin = Upstream::dripping("a body that comes a byte at a time, all of it", Duration::from_millis(20));
+    let proxy = Proxy::with(&format!("{}read_timeout = \"1s\"\n", api([&origin])));
+
+    assert_eq!(proxy.get("/").text(), "a body that comes a byte at a time, all of it");
+}
+
+#[test]
+fn an_endpoint_that_takes_no_body_is_a_504() {
+    let origin = Upstream::raw(|talk| {
+        talk.head();
+        talk.wait_for(|| false);
+    });
+    let settings = "send_timeout = \"300ms\"\n[upstreams.api.retry]\nattempts = 1\n";
+    let proxy = Proxy::with(&format!("{}{settings}", api([&origin])));
+    let mut client = Client::to(&proxy);
+
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 64 << 20));
+    client.send_until_blocked(&pattern(64 << 20), Duration::from_millis(200));
+
+    assert_eq!(client.response().status, 504);
+}
+
+#[test]
+fn a_routes_timeout_is_for_all_attempts() {
+    let origins = [Upstream::stalling(), Upstream::stalling()];
+    let proxy = Proxy::with(&format!(
+        "{ADMIN}{}[[routes]]\nupstream = \"api\"\ntimeout = \"300ms\"\n",
+        api([&origins[0], &origins[1]])
+    ));
+
+    assert_eq!(proxy.get("/").status, 504);
+
+    assert_eq!(origins[0].requests() + origins[1].requests(), 1, "no time was left for another");
+    assert_eq!(timeouts(&proxy, "route"), 1.0);
+}
+
+#[test]
+fn a_routes_timeout_holds_for_the_body_too() {
+    let origin = Upstream::dripping("never all of this, which takes some seconds to come", Duration::from_millis(50));
+    let proxy = Proxy::with(&format!("{}[[routes]]\nupstream = \"api\"\ntimeout = \"2s\"\n", api([&origin])));
+    let mut client = Client::to(&proxy);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+
+    let broken = client.try_response().expect_err("it cannot be whole");
+
+    assert_ne!(broken.end, End::Silent);
+    assert!(broken.part.is_none_or(|part| part.body.len() < 50 && part.status == 200));
+}
+
+#[test]
+fn a_route_may_have_no_timeout() {
+    let origin = Upstream::dripping("x", Duration::from_millis(2));
+    let proxy = Proxy::with(&format!("{}[[routes]]\nupstream = \"api\"\ntimeout = false\n", api([&origin])));
+
+    assert_eq!(proxy.get("/").text(), "x");
+}
+
+#[test]
+fn an_idle_connection_to_an_endpoint_is_closed() {
+    let origin = Upstream::replying("hi");
+    let proxy = Proxy::with(&format!("{}keepalive_timeout = \"200ms\"\n", api([&origin])));
+    assert_eq!(proxy.get("/").text(), "hi");
+
+    eventually(|| origin.open_connections() == 0);
+
+    assert_eq!(proxy.get("/").text(), "hi");
+    assert_eq!(origin.connections(), 2);
+}

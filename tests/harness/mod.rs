@@ -1,0 +1,26 @@
+//! Three nouns for tests: an [`Upstream`] that behaves as it is told, a [`Proxy`] before it, and a [`Client`].
+//!
+//! Everything blocks, in threads, and nothing waits longer than [`PATIENCE`]: a test that hangs fails.
+
+mod client;
+mod program;
+mod proxy;
+mod upstream;
+mod wait;
+mod wire;
+
+pub(crate) use client::{Broken, Client};
+pub(crate) use program::{Program, staunch};
+pub(crate) use proxy::{ADMIN, Proxy, api};
+pub(crate) use upstream::{Talk, Upstream, ok};
+pub(crate) use wait::{PATIENCE, eventually};
+pub(crate) use wire::{End, Framing, Request, Response};
+
+/// `length` bytes in which no two places nearby look alike.
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
+    // A prime number of bytes, so that no power of two is a period.
+    let block: Vec<u8> = (0u32..65_521).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let mut bytes = block.repeat(length.div_ceil(block.len()));
+    bytes.truncate(length);
+    bytes
+}
