@@ -1,20 +1,20 @@
-# What a developer types. `make` alone says what there is.
+# What a developer types; `make` alone says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint bench clean plugins need-cargo
+.PHONY: help build run test lint bench clean plugins need-rust need-lints
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-# Everything but the built-in plugins, which `make test-plugins` tests with a workspace of their own.
+# The built-in plugins are a workspace of their own; natively they share the proxy's target directory.
 PLUGINS := --manifest-path plugins/Cargo.toml --target-dir $(TARGET)
 EXAMPLES := $(wildcard examples/plugins/*/Cargo.toml)
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: plugins ## build the proxy, with the built-in plugins inside: $(TARGET)/release/staunch
+build: plugins ## build the proxy with the built-in plugins inside
 	cargo build --release -p staunch
 
-run: build ## build and start the demo: a proxy on 127.0.0.1:8080 before three origins
+run: build ## build and start the demo: a proxy on 127.0.0.1:8080 with three origins
 	$(TARGET)/release/staunch demo
 
 test: plugins ## run all tests
@@ -22,24 +22,29 @@ test: plugins ## run all tests
 	cargo test $(PLUGINS)
 	for example in $(EXAMPLES); do cargo test --manifest-path $$example --target-dir $(TARGET) || exit; done
 
-lint: plugins ## check format, lints and documentation
+lint: plugins need-lints ## check format, lints and documentation
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path plugins/Cargo.toml
 	for example in $(EXAMPLES); do cargo fmt --check --manifest-path $$example || exit; done
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy $(PLUGINS) --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+	for example in $(EXAMPLES); do \
+	    cargo clippy --manifest-path $$example --target-dir $(TARGET) --all-targets -- -D warnings || exit; done
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 bench: plugins ## measure the request path
 	cargo bench --workspace
 
 clean: ## remove all that was built
 	cargo clean
-	rm -rf "$(TARGET)/plugins"
 
-plugins: need-cargo
+plugins: need-rust
 	@plugins/build
 
-need-cargo:
-	@command -v cargo >/dev/null || { echo "There is no cargo here: install Rust 1.95 or newer from https://rustup.rs." >&2; exit 1; }
-	@command -v cc >/dev/null || { echo "There is no C compiler here: install gcc (Debian: apt-get install gcc)." >&2; exit 1; }
+need-rust:
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.95 or newer, https://rustup.rs" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "a C compiler is missing: apt-get install gcc" >&2; exit 1; }
+
+need-lints:
+	@cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || \
+	    { echo "rustfmt or clippy is missing: rustup component add rustfmt clippy" >&2; exit 1; }

@@ -14,11 +14,12 @@
 //!
 //! # A balancer
 //!
-//! The ready endpoint with the fewest requests in flight, whole:
+//! The ready endpoint with the fewest requests in flight, and among equals by chance, whole:
 //!
 //! ```
 //! use staunch_plugin::{
 //!     Balancer, BalancerNeeds, Config, EndpointChange, EndpointId, Endpoints, Invalid, PickContext, PickError, loads,
+//!     random,
 //! };
 //!
 //! struct LeastBusy(Endpoints);
@@ -37,8 +38,9 @@
 //!     }
 //!
 //!     fn pick(&mut self, cx: &PickContext) -> Result<EndpointId, PickError> {
-//!         let idlest = self.0.candidates(cx).min_by_key(|endpoint| loads::active(endpoint.id));
-//!         idlest.map(|endpoint| endpoint.id).ok_or(PickError::Unavailable)
+//!         let candidates = self.0.candidates(cx).map(|endpoint| endpoint.id);
+//!         let idlest = candidates.min_by_key(|&id| (loads::active(id), random::mix(cx.random, id)));
+//!         idlest.ok_or(PickError::Unavailable)
 //!     }
 //! }
 //!

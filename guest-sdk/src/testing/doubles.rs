@@ -79,10 +79,9 @@ impl State {
 
     /// SplitMix64.
     pub(super) fn next_random(&mut self) -> u64 {
+        let next = crate::random::mix(self.random, 0);
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        next
     }
 }
 

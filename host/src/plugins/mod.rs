@@ -32,7 +32,6 @@ mod metrics;
 mod rebuild;
 mod retry;
 mod rewriter;
-mod settings;
 mod shared;
 mod uses;
 
@@ -51,7 +50,6 @@ pub use inspect::Exports;
 pub use metrics::{MetricValue, PluginMetric};
 pub use retry::ReadyRetry;
 pub use rewriter::ReadyRewriter;
-pub use settings::place_of;
 pub use uses::{Use, UseStatus};
 
 /// What a plugin decides.

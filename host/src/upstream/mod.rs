@@ -58,6 +58,9 @@ pub(crate) struct Shared {
 /// One upstream as one worker uses it.
 pub(crate) struct Upstream {
     shared: Arc<Shared>,
+    /// This worker's own copies, so that exchanges on several workers do not count references on one cache line.
+    name: Arc<str>,
+    addresses: Vec<Arc<str>>,
     worker: usize,
     balancer: Rc<dyn Balancer>,
     retry: Rc<dyn RetryPolicy>,
@@ -139,6 +142,8 @@ impl Upstream {
             fallback: RefCell::new(RoundRobin::new(endpoints)),
             ready: RefCell::new(shared.endpoints.iter().map(|e| !e.down).collect()),
             seen: Cell::new(0),
+            name: Arc::from(&*shared.name),
+            addresses: shared.endpoints.iter().map(|endpoint| Arc::from(&*endpoint.address)).collect(),
             shared,
             worker,
             balancer,
@@ -148,7 +153,7 @@ impl Upstream {
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
-        &self.shared.name
+        &self.name
     }
 
     /// Hands feedback over that is due. Called a few times a second.
@@ -190,7 +195,7 @@ impl Upstream {
             let endpoint = self.pick(sending.exchange, attempt, now)?;
             let in_flight = InFlight { upstream: self.clone(), endpoint };
             sending.exchange.tried.push(endpoint);
-            sending.exchange.endpoint = self.shared.endpoints[endpoint as usize].address.clone();
+            sending.exchange.endpoint = self.addresses[endpoint as usize].clone();
 
             let ended = self.attempt(&mut sending, endpoint).await;
             let done = Instant::now();
@@ -359,7 +364,7 @@ impl Upstream {
 
     /// Names an endpoint that is ready, and untried if there is one.
     fn pick(&self, exchange: &mut Exchange, attempt: u32, now: Instant) -> Result<EndpointId, UpstreamError> {
-        let no_endpoint = || UpstreamError::NoEndpoint(self.shared.name.clone());
+        let no_endpoint = || UpstreamError::NoEndpoint(self.name.clone());
         let key = exchange.key.as_deref().map(key::hash);
         for _ in 0..ASKS {
             self.refresh(now);
@@ -371,7 +376,7 @@ impl Upstream {
             let id = match self.balancer.pick(exchange, context) {
                 Pick::Endpoint(id) => id,
                 Pick::Unavailable => return Err(no_endpoint()),
-                Pick::Overloaded => return Err(UpstreamError::Overloaded(self.shared.name.clone())),
+                Pick::Overloaded => return Err(UpstreamError::Overloaded(self.name.clone())),
                 Pick::Abstain => break,
             };
             match self.ready.borrow().get(id as usize) {

@@ -7,15 +7,14 @@ use wasmtime::Result;
 use crate::plugins::bindings::staunch::plugin::{clock, config, edits, loads, random, types};
 use crate::plugins::clock::nanos;
 use crate::plugins::instance::State;
-use crate::plugins::settings;
 
 impl config::Host for State {
     fn get(&mut self, path: String) -> Result<Option<String>> {
-        Ok(settings::text(&self.core.settings, &path).map(str::to_owned))
+        Ok(self.core.settings.get(&path).map(str::to_owned))
     }
 
     fn keys(&mut self, path: String) -> Result<Vec<String>> {
-        Ok(settings::keys(&self.core.settings, &path))
+        Ok(self.core.settings.keys(&path))
     }
 }
 
