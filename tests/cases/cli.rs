@@ -65,12 +65,12 @@ fn every_fault_is_told_at_once_with_its_place_and_a_hint() {
 #[test]
 fn a_plugins_complaint_is_told_with_its_place() {
     let (code, said) = check(&format!(
-        "[[routes]]\nupstream = \"api\"\n{}[upstreams.api.retry]\nconfig = {{ on = [\"eror\"] }}\n",
+        "[[listeners]]\naddress = \"127.0.0.1:0\"\n[[routes]]\nupstream = \"api\"\n{}[upstreams.api.retry]\nconfig = {{ on = [\"eror\"] }}\n",
         api([&Upstream::refusing()])
     ));
 
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.starts_with("staunch.toml:6:") && said.contains("did you mean `error`?"), "{said}");
+    assert!(said.starts_with("staunch.toml:8:") && said.contains("did you mean `error`?"), "{said}");
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn what_is_no_toml_is_told_with_its_place() {
     let (code, said) = check("[server]\nworkers = = 2\n");
 
     assert_eq!(code, Some(1));
-    assert!(said.starts_with("staunch.toml:2:"), "{said}");
+    assert!(said.starts_with("staunch.toml:2:11: ") && said.lines().count() == 1, "{said}");
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn values_may_name_facts_of_the_request() {
     let origin = Upstream::replying("");
     let proxy = rewriting(
         &origin,
-        "request = { set = { x-from = \"$remote_addr\", x-all = \"$scheme://${host}/ to $upstream for 5$$\", x-id = \"$request_id\" } }, \
+        "request = { set = { x-from = \"$remote_addr\", x-all = \"$scheme://$${host}/ to $upstream for 5$$\", x-id = \"$request_id\" } }, \
          response = { set = { x-id = \"$request_id\", x-by = \"$upstream\" } }",
     );
     let mut client = Client::to(&proxy);

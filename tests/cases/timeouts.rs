@@ -1,6 +1,6 @@
 //! Everything that waits for a peer ends in time. What comes of it is asserted here, not when.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::{ADMIN, Client, End, Proxy, Upstream, api, eventually, pattern};
 
@@ -148,6 +148,22 @@ fn an_endpoint_that_takes_no_body_is_a_504() {
     client.send_until_blocked(&pattern(64 << 20), Duration::from_millis(200));
 
     assert_eq!(client.response().status, 504);
+}
+
+#[test]
+fn a_request_may_take_longer_to_come_than_an_endpoint_to_answer() {
+    // As in nginx, the time for an answer begins when the request has been sent.
+    let settings = "read_timeout = \"300ms\"\n[upstreams.api.retry]\nattempts = 1\n";
+    let proxy = Proxy::with(&format!("{}{settings}", api([&Upstream::echo()])));
+    let mut client = Client::to(&proxy);
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello");
+
+    let later = Instant::now() + Duration::from_millis(600);
+    eventually(|| Instant::now() > later);
+    client.send("world");
+
+    let response = client.response();
+    assert_eq!((response.status, response.text()), (200, "helloworld"));
 }
 
 #[test]

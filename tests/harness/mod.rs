@@ -9,7 +9,7 @@ mod upstream;
 mod wait;
 mod wire;
 
-pub(crate) use client::{Broken, Client};
+pub(crate) use client::Client;
 pub(crate) use program::{Program, staunch};
 pub(crate) use proxy::{ADMIN, Proxy, api};
 pub(crate) use upstream::{Talk, Upstream, ok};

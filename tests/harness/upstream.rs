@@ -1,5 +1,6 @@
 //! An origin that says exactly what a test wants, and keeps what it was asked.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -11,9 +12,14 @@ use socket2::{Domain, Socket as RawSocket, Type};
 use super::wire::{Socket, Wire};
 use super::{Request, eventually};
 
-/// One origin; clones are the same one. It ends with the last of them.
+/// One origin; clones are the same one. It ends with its test.
 #[derive(Clone)]
 pub(crate) struct Upstream(Arc<Handle>);
+
+thread_local! {
+    /// The origins of the test that this thread runs: so one that a test has no name for lives on.
+    static KEPT: RefCell<Vec<Upstream>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Ends the origin when the test is over.
 struct Handle {
@@ -106,7 +112,13 @@ impl Upstream {
                 });
             }
         });
-        Self(Arc::new(Handle { address, shared, _held: Vec::new() }))
+        Self::kept(Handle { address, shared, _held: Vec::new() })
+    }
+
+    fn kept(handle: Handle) -> Self {
+        let upstream = Self(Arc::new(handle));
+        KEPT.with_borrow_mut(|kept| kept.push(upstream.clone()));
+        upstream
     }
 
     /// Answers each request with what the function says.
@@ -165,7 +177,7 @@ impl Upstream {
 
     fn holding(held: Vec<RawSocket>) -> Self {
         let address = held[0].local_addr().ok().and_then(|address| address.as_socket()).expect("bound");
-        Self(Arc::new(Handle { address, shared: Arc::default(), _held: held }))
+        Self::kept(Handle { address, shared: Arc::default(), _held: held })
     }
 
     /// Reads requests and never answers.
@@ -209,10 +221,6 @@ impl Upstream {
                 }
             }
         })
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.0.address
     }
 
     /// Requests whose head came.

@@ -272,7 +272,13 @@ impl Builder<'_> {
             .into_iter()
             .map(|(key, value)| {
                 let place = self.lines.place(key.span().start);
-                (Key { name: key.into_inner().into_owned(), place }, self.value(value))
+                // Where a value is missing the parser makes one up, which stands nowhere.
+                let is_made_up = value.span().is_empty();
+                let mut value = self.value(value);
+                if is_made_up {
+                    value.place = place;
+                }
+                (Key { name: key.into_inner().into_owned(), place }, value)
             })
             .collect();
         Table { entries, place }

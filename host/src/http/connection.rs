@@ -15,7 +15,7 @@ use crate::http::h1::{self, BodyKind};
 use crate::http::site::Site;
 use crate::http::upload::{ClientFault, Upload};
 use crate::http::worker::Worker;
-use crate::net::{Peer, Stream, Transport};
+use crate::net::{Peer, Stream, Transport, Wake};
 use crate::telemetry::metrics::Timeout;
 
 /// How long what a client still sends is read after its last response, between two reads and in all (nginx's
@@ -44,14 +44,16 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer) {
         // An idle connection is this wait: a socket, a timer and a waker.
         let due = Instant::now() + wait;
         let woken = poll_fn(|cx| match client.poll_wake(cx, due) {
-            Poll::Pending if worker.is_draining() => Poll::Ready(false),
+            Poll::Pending if worker.is_draining() => Poll::Ready(Wake::Ended),
             polled => polled,
         });
-        if !woken.await {
-            if !worker.is_draining() {
+        match woken.await {
+            Wake::Received => {}
+            Wake::Ended => break,
+            Wake::Late => {
                 metrics.timed_out(Timeout::ClientKeepalive);
+                break;
             }
-            break;
         }
         let site = worker.site();
         // The larger part of a connection's state exists only while requests are served.

@@ -89,7 +89,7 @@ impl ExchangeError {
             Self::Download(PumpError::Source(error)) if error.kind() == io::ErrorKind::TimedOut => {
                 "upstream_read_timeout"
             }
-            Self::Download(PumpError::Source(_) | PumpError::Body(_)) => "upstream_truncated",
+            Self::Download(PumpError::Source(_) | PumpError::Body(_) | PumpError::TooLarge) => "upstream_truncated",
             Self::Download(PumpError::Sink(error)) if error.kind() == io::ErrorKind::TimedOut => "client_send_timeout",
             Self::Download(PumpError::Sink(_)) => "client_closed",
             Self::TunnelIdle => "tunnel_timeout",

@@ -18,7 +18,7 @@ use crate::http::upload::{Upload, UploadError};
 use crate::http::worker::Worker;
 use crate::http::{forwarded, respond};
 use crate::net::Transport;
-use crate::upstream::{Response, Sending, watch};
+use crate::upstream::{Response, Sending, UpstreamError, watch};
 
 /// The client's side of an exchange.
 pub(crate) struct Client<'c> {
@@ -151,7 +151,7 @@ async fn download(
         {
             return Poll::Ready(Err(ExchangeError::Client(fault)));
         }
-        pump.poll(cx, &mut decoder, endpoint, client, |_| {}).map_err(ExchangeError::Download)
+        pump.poll(cx, &mut decoder, endpoint, client, |_| Ok(())).map_err(ExchangeError::Download)
     })
     .await;
     sent.body = pump.moved;
@@ -220,7 +220,14 @@ pub(crate) async fn fail(
     };
     upload.discard_received(client.transport);
     sent.body = answer.body.len() as u64;
-    let theirs = matches!(error, ExchangeError::BadRequest(_) | ExchangeError::HeadTimeout | ExchangeError::Client(_));
+    // What the client sends next cannot be told from what is left of its request.
+    let theirs = matches!(
+        error,
+        ExchangeError::BadRequest(_)
+            | ExchangeError::HeadTimeout
+            | ExchangeError::Client(_)
+            | ExchangeError::Upstream(UpstreamError::Client(_))
+    );
     let keep = client.keeps_alive && !theirs && !client.worker.is_draining();
     match respond::send(client, exchange, upload, answer, keep).await {
         Ok(()) if keep && upload.is_received() => After::Keep,

@@ -39,10 +39,17 @@ pub(crate) enum PumpError {
     /// The side it comes from closed or sent nonsense.
     #[error("the body is malformed")]
     Body(#[source] BadBody),
+    /// It is longer than it may be.
+    #[error("the body is too large")]
+    TooLarge,
     /// The side it goes to failed.
     #[error("could not send the body")]
     Sink(#[source] io::Error),
 }
+
+/// What a tap says to end a body that is longer than it may be.
+#[derive(Debug)]
+pub(crate) struct TooLarge;
 
 impl Pump {
     pub(crate) fn new(encoder: BodyEncoder) -> Self {
@@ -65,14 +72,15 @@ impl Pump {
         self.ended
     }
 
-    /// Moves the body as far as both sides allow; ready when its end was sent. `tap` sees every byte once.
+    /// Moves the body as far as both sides allow; ready when its end was sent. `tap` sees every byte once, before
+    /// it is sent, and may end it.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         decoder: &mut BodyDecoder,
         from: &mut Transport,
         to: &mut Transport,
-        mut tap: impl FnMut(&[u8]),
+        mut tap: impl FnMut(&[u8]) -> Result<(), TooLarge>,
     ) -> Poll<Result<(), PumpError>> {
         loop {
             if self.pending > 0 {
@@ -94,7 +102,7 @@ impl Pump {
                 continue;
             }
             let data = &from.input.bytes()[decoded.data.clone()];
-            tap(data);
+            tap(data).map_err(|TooLarge| PumpError::TooLarge)?;
             self.moved += data.len() as u64;
             self.behind = self.encoder.chunk(&mut to.output, data.len()).map_err(wrong_length)?;
             from.input.consume(decoded.data.start);

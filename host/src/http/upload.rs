@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::task::{Context, Poll, ready};
 
 use crate::http::h1::{BadBody, BodyDecoder, BodyEncoder, BodyKind, CONTINUE, Encoding};
-use crate::http::pump::{Pump, PumpError};
+use crate::http::pump::{Pump, PumpError, TooLarge};
 use crate::net::Transport;
 
 /// The body of one request.
@@ -162,10 +162,8 @@ impl Upload {
         let polled = pump.poll(cx, decoder, client, to, |data| {
             *received += data.len() as u64;
             replay.keep(data);
+            if max_size.is_some_and(|max| *received > max) { Err(TooLarge) } else { Ok(()) }
         });
-        if max_size.is_some_and(|max| *received > max) {
-            return Poll::Ready(Err(ClientFault::TooLarge.into()));
-        }
         polled.map_err(|error| {
             let error = fault(error);
             self.stopped |= matches!(error, UploadError::Endpoint(_));
@@ -191,5 +189,6 @@ fn fault(error: PumpError) -> UploadError {
         PumpError::Source(error) => ClientFault::of(&error).into(),
         PumpError::Body(BadBody::Truncated) => ClientFault::Gone.into(),
         PumpError::Body(error) => ClientFault::Body(error).into(),
+        PumpError::TooLarge => ClientFault::TooLarge.into(),
     }
 }

@@ -8,4 +8,4 @@ mod transport;
 pub(crate) use buffer::{Buffer, LARGE, SMALL};
 pub(crate) use deadline::Deadline;
 pub(crate) use stream::{Peer, Stream};
-pub(crate) use transport::Transport;
+pub(crate) use transport::{Transport, Wake};

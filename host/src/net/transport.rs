@@ -15,6 +15,17 @@ use crate::net::{Buffer, Deadline, Stream};
 /// Bytes of output memory an idle connection may keep.
 const KEPT_OUTPUT: usize = 16 * 1024;
 
+/// What a wait for a peer that owes nothing ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// Something came.
+    Received,
+    /// The peer closed the connection, or it broke.
+    Ended,
+    /// Nothing came in time.
+    Late,
+}
+
 /// A connection with its buffers and deadlines.
 pub(crate) struct Transport {
     stream: Stream,
@@ -165,12 +176,18 @@ impl Transport {
         self.stream.poll_shutdown(cx)
     }
 
-    /// Ready when there is something to read, or the end, or `due` has passed (`false`). Holds no memory.
-    pub(crate) fn poll_wake(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<bool> {
-        if !self.input.is_empty() || self.stream.poll_readable(cx).is_ready() {
-            return Poll::Ready(true);
+    /// Waits for the first bytes of what comes next, until `due`. Holds no memory meanwhile.
+    pub(crate) fn poll_wake(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<Wake> {
+        if !self.input.is_empty() {
+            return Poll::Ready(Wake::Received);
         }
-        self.reading.poll(cx, due).map(|()| false)
+        // Readiness may be old news, or none at all on a connection that was just accepted: only a read tells.
+        match self.poll_receive(cx) {
+            Poll::Ready(Ok(1..)) => return Poll::Ready(Wake::Received),
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Wake::Ended),
+            Poll::Pending => self.input.release(),
+        }
+        self.reading.poll(cx, due).map(|()| Wake::Late)
     }
 
     /// Whether a connection that should be silent is: nothing came and it was not closed. No system call unless

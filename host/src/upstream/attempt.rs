@@ -73,9 +73,7 @@ impl Sending<'_> {
                 // What was said before a write failed may be the answer (RFC 9112 section 9.5), so reading goes on.
                 let head = match self.poll_head(cx, endpoint) {
                     Poll::Pending if unsent.is_none() => return Poll::Pending,
-                    Poll::Pending => {
-                        Err((Failure::Reset, unsent.take().unwrap_or_else(|| ErrorKind::BrokenPipe.into())))
-                    }
+                    Poll::Pending => Err(not_sent(unsent.take())),
                     Poll::Ready(head) => head,
                 };
                 if let Err((failure, cause)) = head {
@@ -134,7 +132,9 @@ impl Sending<'_> {
                     }
                 }
             }
-            match ready!(endpoint.poll_fill(cx)) {
+            // The time for an answer begins when the request has been sent (as in nginx).
+            let filled = if self.upload.is_over() { endpoint.poll_fill(cx) } else { endpoint.poll_watch(cx) };
+            match ready!(filled) {
                 Ok(0) => return Poll::Ready(Err((Failure::Reset, ErrorKind::UnexpectedEof.into()))),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::TimedOut => {
@@ -156,6 +156,13 @@ impl Sending<'_> {
             let _ = self.client.poll_flush(cx);
         }
     }
+}
+
+/// What it means that the request could not be written and that nothing was heard of it.
+fn not_sent(cause: Option<io::Error>) -> (Failure, io::Error) {
+    let cause = cause.unwrap_or_else(|| ErrorKind::BrokenPipe.into());
+    let failure = if cause.kind() == ErrorKind::TimedOut { Failure::ResponseTimeout } else { Failure::Reset };
+    (failure, cause)
 }
 
 /// Whether the client has gone away, while it has nothing to say.
