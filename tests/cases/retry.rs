@@ -51,6 +51,11 @@ fn errors_and_timeouts_are_tried_again_and_answers_are_not() {
 fn conditions_say_what_is_tried_again() {
     let rows = [
         ("invalid_header", Upstream::garbling()),
+        (
+            // RFC 9112 section 6.3: two lengths, and no telling where it ends.
+            "invalid_header",
+            Upstream::saying("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        ),
         ("http_500", Upstream::status(500)),
         ("http_502", Upstream::status(502)),
         ("http_503", Upstream::status(503)),
