@@ -5,9 +5,8 @@ use crate::harness::{ADMIN, Client, Proxy, Upstream, api, eventually};
 #[test]
 fn weights_are_spread_as_nginx_spreads_them() {
     let [a, b, c] = ["A", "B", "C"].map(Upstream::replying);
-    let proxy = Proxy::with(&format!(
-        "[upstreams.api]\nendpoints = [{{ address = \"{a}\", weight = 5 }}, \"{b}\", \"{c}\"]\n"
-    ));
+    let proxy =
+        Proxy::with(&format!("[upstreams.api]\nendpoints = [{{ address = \"{a}\", weight = 5 }}, \"{b}\", \"{c}\"]\n"));
     let mut client = Client::to(&proxy);
 
     let order: String = (0..28).map(|_| client.get("/").text().to_owned()).collect();
@@ -98,7 +97,8 @@ fn as_many_failures_as_configured_are_needed() {
 #[test]
 fn no_failure_counts_when_max_fails_is_0() {
     let bad = Upstream::raw(|talk| drop(talk.request()));
-    let proxy = Proxy::with(&format!("{}[upstreams.api.passive]\nmax_fails = 0\n", api([&bad, &Upstream::replying("")])));
+    let proxy =
+        Proxy::with(&format!("{}[upstreams.api.passive]\nmax_fails = 0\n", api([&bad, &Upstream::replying("")])));
 
     for _ in 0..10 {
         proxy.get("/");
@@ -140,13 +140,17 @@ fn statuses_that_are_retried_count_as_failures_but_403_and_404() {
 fn a_backup_has_traffic_only_while_no_other_has() {
     let [backup, good] = ["backup", "good"].map(Upstream::replying);
     // Answers on one connection, and is gone for good once that is closed.
-    let proxy = Proxy::with(&format!("[upstreams.api]\nendpoints = [{{ address = \"{backup}\", backup = true }}, \"{good}\"]\n"));
+    let proxy = Proxy::with(&format!(
+        "[upstreams.api]\nendpoints = [{{ address = \"{backup}\", backup = true }}, \"{good}\"]\n"
+    ));
     for _ in 0..5 {
         assert_eq!(proxy.get("/").text(), "good");
     }
 
     let bad = Upstream::refusing();
-    let proxy = Proxy::with(&format!("[upstreams.api]\nendpoints = [{{ address = \"{backup}\", backup = true }}, \"{bad}\"]\n"));
+    let proxy = Proxy::with(&format!(
+        "[upstreams.api]\nendpoints = [{{ address = \"{backup}\", backup = true }}, \"{bad}\"]\n"
+    ));
     for _ in 0..5 {
         assert_eq!(proxy.get("/").text(), "backup");
     }
@@ -155,7 +159,8 @@ fn a_backup_has_traffic_only_while_no_other_has() {
 #[test]
 fn an_endpoint_that_is_down_has_no_traffic() {
     let [down, good] = ["down", "good"].map(Upstream::replying);
-    let proxy = Proxy::with(&format!("[upstreams.api]\nendpoints = [{{ address = \"{down}\", down = true }}, \"{good}\"]\n"));
+    let proxy =
+        Proxy::with(&format!("[upstreams.api]\nendpoints = [{{ address = \"{down}\", down = true }}, \"{good}\"]\n"));
 
     for _ in 0..5 {
         assert_eq!(proxy.get("/").text(), "good");

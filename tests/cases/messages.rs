@@ -28,7 +28,8 @@ fn a_request_arrives_as_it_was_sent() {
     let request = origin.only_request();
     assert_eq!(request.line(), "PROPFIND /a%20b//c/../d?x=%7e&y HTTP/1.1");
     assert_eq!(request.head.all("host"), ["shop.example:81"]);
-    let own: Vec<_> = request.head.fields.iter().filter(|(name, _)| name.to_ascii_lowercase().starts_with("x-")).collect();
+    let own: Vec<_> =
+        request.head.fields.iter().filter(|(name, _)| name.to_ascii_lowercase().starts_with("x-")).collect();
     let own: Vec<_> = own.iter().filter(|(name, _)| !name.to_ascii_lowercase().starts_with("x-forwarded")).collect();
     let own: Vec<_> = own.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let sent = [("X-B", "2"), ("X-A", "1"), ("x-b", "3"), ("X-Obs", "caf\u{e9}"), ("X-Empty", ""), ("x-b", "4")];
@@ -137,7 +138,8 @@ fn a_chunked_response_stays_chunked_with_its_trailers() {
 
 #[test]
 fn a_chunk_is_passed_on_before_the_next_one_comes() {
-    let (origin, go_on) = waiting_between("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n", "0\r\n\r\n");
+    let (origin, go_on) =
+        waiting_between("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n", "0\r\n\r\n");
     let proxy = Proxy::to([&origin]);
     let mut client = Client::to(&proxy);
 
@@ -182,7 +184,11 @@ fn a_response_without_a_body_ends_with_its_head() {
         let (first, second) = (client.ask(method, "/", ""), client.ask(method, "/", ""));
 
         assert_eq!(first.field("content-length"), length, "for {method}, {response:?}");
-        assert_eq!((first.status, first.field("transfer-encoding")), (second.status, None), "for {method}, {response:?}");
+        assert_eq!(
+            (first.status, first.field("transfer-encoding")),
+            (second.status, None),
+            "for {method}, {response:?}"
+        );
         assert_eq!(origin.connections(), 1, "for {method}, {response:?}");
     }
 }

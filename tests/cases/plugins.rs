@@ -102,7 +102,8 @@ fn a_balancer_of_ones_own_picks() {
 fn a_path_begins_in_the_folder_of_its_configuration() {
     let folder = Folder::with(&*FIRST_ENDPOINT);
     let origin = Upstream::replying("A");
-    let text = format!("[plugins.own]\npath = \"own.wat\"\n[upstreams.api]\nbalance = \"own\"\nendpoints = [\"{origin}\"]\n");
+    let text =
+        format!("[plugins.own]\npath = \"own.wat\"\n[upstreams.api]\nbalance = \"own\"\nendpoints = [\"{origin}\"]\n");
 
     let proxy = Proxy::start(&text, Some(&folder.path().join("staunch.toml"))).expect("it starts");
 
@@ -203,8 +204,10 @@ fn a_retry_policy_that_never_gives_up_is_held_to_the_hosts_limits() {
 /// Rewriters of requests that answer what they must not.
 fn bad_rewriters() -> Vec<(&'static str, Guest, &'static str)> {
     let header = |data: &str| {
-        Guest::request_rewriter("(call $set (i32.const 100) (i32.const 4) (i32.const 110) (i32.const 3)) (call $fields)")
-            .function(data)
+        Guest::request_rewriter(
+            "(call $set (i32.const 100) (i32.const 4) (i32.const 110) (i32.const 3)) (call $fields)",
+        )
+        .function(data)
     };
     let million = "(i32.store (i32.const 0) (i32.const 1)) (i32.store (i32.const 4) (i32.const 65536))
          (i32.store (i32.const 8) (i32.const 1000000)) (i32.const 0)";
@@ -212,14 +215,24 @@ fn bad_rewriters() -> Vec<(&'static str, Guest, &'static str)> {
         ("traps", Guest::request_rewriter("unreachable"), "trap"),
         ("loops for ever", Guest::request_rewriter("(loop $ever (br $ever)) unreachable"), "deadline"),
         ("a million headers", Guest::request_rewriter(million).pages(400), "answer"),
-        ("a line break in a value", header("(data (i32.const 100) \"x-ab\") (data (i32.const 110) \"a\\r\\n\")"), "answer"),
+        (
+            "a line break in a value",
+            header("(data (i32.const 100) \"x-ab\") (data (i32.const 110) \"a\\r\\n\")"),
+            "answer",
+        ),
         ("NUL in a value", header("(data (i32.const 100) \"x-ab\") (data (i32.const 110) \"a\\00b\")"), "answer"),
         ("a space in a name", header("(data (i32.const 100) \"x ab\") (data (i32.const 110) \"abc\")"), "answer"),
-        ("a name that is not UTF-8", header("(data (i32.const 100) \"x-\\ff\\fe\") (data (i32.const 110) \"abc\")"), "answer"),
+        (
+            "a name that is not UTF-8",
+            header("(data (i32.const 100) \"x-\\ff\\fe\") (data (i32.const 110) \"abc\")"),
+            "answer",
+        ),
         (
             "a length of its own",
-            Guest::request_rewriter("(call $set (i32.const 100) (i32.const 14) (i32.const 120) (i32.const 1)) (call $fields)")
-                .function("(data (i32.const 100) \"content-length\") (data (i32.const 120) \"9\")"),
+            Guest::request_rewriter(
+                "(call $set (i32.const 100) (i32.const 14) (i32.const 120) (i32.const 1)) (call $fields)",
+            )
+            .function("(data (i32.const 100) \"content-length\") (data (i32.const 120) \"9\")"),
             "answer",
         ),
     ]
@@ -239,7 +252,10 @@ fn a_rewriter_that_misbehaves_is_denied_or_skipped() {
                 assert_eq!(client.get("/plain").status, 200, "{name}: another route feels nothing");
             }
 
-            assert!(origin.received().iter().all(|request| request.head.fields.len() == 4), "{name}: nothing was applied");
+            assert!(
+                origin.received().iter().all(|request| request.head.fields.len() == 4),
+                "{name}: nothing was applied"
+            );
             assert_visible(&proxy, name, "rewriter", cause);
         }
     }

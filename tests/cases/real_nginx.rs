@@ -10,8 +10,7 @@ use std::thread;
 use crate::harness::{Client, Proxy, eventually, pattern};
 
 /// What is served, beside the server's own name.
-const SIZES: [usize; 10] =
-    [1, 2, 1000, 16_383, 16_384, 65_537, 1 << 20, (4 << 20) + 1, 16 << 20, 64 << 20];
+const SIZES: [usize; 10] = [1, 2, 1000, 16_383, 16_384, 65_537, 1 << 20, (4 << 20) + 1, 16 << 20, 64 << 20];
 
 /// An nginx with a configuration of its own. It ends with the test.
 struct Nginx {

@@ -8,7 +8,10 @@ use crate::harness::{ADMIN, Client, Proxy, Upstream, api, ok};
 /// A proxy with this retry policy for these endpoints, none of which is ever taken out.
 fn retrying<const N: usize>(endpoints: [&Upstream; N], retry: &str) -> Proxy {
     let passive = "[upstreams.api.passive]\nmax_fails = 0\n";
-    Proxy::with(&format!("{ADMIN}{}read_timeout = \"200ms\"\n{passive}[upstreams.api.retry]\n{retry}\n", api(endpoints)))
+    Proxy::with(&format!(
+        "{ADMIN}{}read_timeout = \"200ms\"\n{passive}[upstreams.api.retry]\n{retry}\n",
+        api(endpoints)
+    ))
 }
 
 /// A budget that never ends.
@@ -48,6 +51,11 @@ fn errors_and_timeouts_are_tried_again_and_answers_are_not() {
 fn conditions_say_what_is_tried_again() {
     let rows = [
         ("invalid_header", Upstream::garbling()),
+        (
+            // RFC 9112 section 6.3: two lengths, and no telling where it ends.
+            "invalid_header",
+            Upstream::saying("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        ),
         ("http_500", Upstream::status(500)),
         ("http_502", Upstream::status(502)),
         ("http_503", Upstream::status(503)),
@@ -161,10 +169,9 @@ fn a_put_is_tried_again_with_its_whole_body() {
     let (bad, good) = (Upstream::status(503), Upstream::echo());
     let proxy = retrying([&bad, &good], &format!("{FREE}config = {{ on = [\"http_503\"] }}"));
 
-    for (head, body) in [
-        ("Content-Length: 5", "hello"),
-        ("Transfer-Encoding: chunked", "2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"),
-    ] {
+    for (head, body) in
+        [("Content-Length: 5", "hello"), ("Transfer-Encoding: chunked", "2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n")]
+    {
         // Round robin: every other request begins at the good one.
         for _ in 0..2 {
             let mut client = Client::to(&proxy);

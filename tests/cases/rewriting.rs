@@ -18,7 +18,11 @@ fn headers_of_a_request_are_removed_set_and_appended() {
         "request = { remove = [\"x-gone\"], set = { x-set = \"new\", x-two = [\"1\", \"2\"] }, append = { via = \"1.1 staunch\" } }",
     );
 
-    Client::to(&proxy).ask("GET", "/", "X-Gone: 1\r\nx-gone: 2\r\nX-Set: old\r\nx-set: older\r\nVia: 1.0 a\r\nX-Kept: k\r\n");
+    Client::to(&proxy).ask(
+        "GET",
+        "/",
+        "X-Gone: 1\r\nx-gone: 2\r\nX-Set: old\r\nx-set: older\r\nVia: 1.0 a\r\nX-Kept: k\r\n",
+    );
 
     let request = origin.only_request();
     assert_eq!(request.field("x-gone"), None);
@@ -30,7 +34,9 @@ fn headers_of_a_request_are_removed_set_and_appended() {
 
 #[test]
 fn headers_of_a_response_are_removed_set_and_appended() {
-    let origin = Upstream::saying("HTTP/1.1 200 OK\r\nServer: secret/1.0\r\nX-Powered-By: x\r\nVary: a\r\nContent-Length: 2\r\n\r\nhi");
+    let origin = Upstream::saying(
+        "HTTP/1.1 200 OK\r\nServer: secret/1.0\r\nX-Powered-By: x\r\nVary: a\r\nContent-Length: 2\r\n\r\nhi",
+    );
     let proxy = rewriting(
         &origin,
         "response = { remove = [\"x-powered-by\"], set = { server = \"staunch\" }, append = { vary = \"b\" } }",
@@ -78,11 +84,13 @@ fn the_host_that_an_endpoint_sees_may_be_set() {
 #[test]
 fn what_the_proxy_adds_may_be_removed() {
     let origin = Upstream::replying("");
-    let proxy = rewriting(&origin, "request = { remove = [\"x-forwarded-for\", \"X-Forwarded-Proto\", \"x-forwarded-host\"] }");
+    let proxy =
+        rewriting(&origin, "request = { remove = [\"x-forwarded-for\", \"X-Forwarded-Proto\", \"x-forwarded-host\"] }");
 
     proxy.get("/");
 
-    let names: Vec<_> = origin.only_request().head.fields.into_iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+    let names: Vec<_> =
+        origin.only_request().head.fields.into_iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
     assert_eq!(names, ["host"]);
 }
 

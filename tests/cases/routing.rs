@@ -99,7 +99,12 @@ fn a_route_may_be_a_regular_expression() {
 
     assert_routes(
         &proxy,
-        &[("GET", "a", "/v1/x", "2"), ("GET", "a", "/v22/", "2"), ("GET", "a", "/v1/exact", "3"), ("GET", "a", "/v1", "1")],
+        &[
+            ("GET", "a", "/v1/x", "2"),
+            ("GET", "a", "/v22/", "2"),
+            ("GET", "a", "/v1/exact", "3"),
+            ("GET", "a", "/v1", "1"),
+        ],
     );
 }
 

@@ -60,7 +60,11 @@ fn a_fault_before_a_whole_head_is_told_with_a_status() {
         ("an upgrade nobody asked for", Upstream::saying("HTTP/1.1 101 Hi\r\nUpgrade: x\r\n\r\n"), 502),
         ("interim responses without end", Upstream::saying("HTTP/1.1 103 Hi\r\n\r\n".repeat(200)), 502),
         ("an endless head", endless_head(), 502),
-        ("a head with many fields", Upstream::saying(format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(300))), 502),
+        (
+            "a head with many fields",
+            Upstream::saying(format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(300))),
+            502,
+        ),
         ("silence", Upstream::stalling(), 504),
         (
             "silence within the head",
@@ -116,7 +120,11 @@ fn a_fault_within_the_body_breaks_the_response_off() {
         ("no last chunk", then_closing(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"), "abc"),
         ("no end", then_closing(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"), "abc"),
         ("a bad size", then_closing(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nx\r\n"), "abc"),
-        ("a chunk too long", then_closing(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n"), "abc"),
+        (
+            "a chunk too long",
+            then_closing(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n"),
+            "abc",
+        ),
         ("silence", stalling("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc"), "abc"),
         ("silence in chunks", stalling("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"), "abc"),
         ("silence in a body until the end", stalling("HTTP/1.1 200 OK\r\n\r\nabc"), "abc"),

@@ -203,7 +203,8 @@ fn a_client_library_talks_through_the_proxy() {
         return;
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/websocket.py");
-    let mut child = Command::new(&python).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python");
+    let mut child =
+        Command::new(&python).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python");
     // It names the port of its server, and is told the proxy's.
     let mut said = BufReader::new(child.stdout.take().expect("piped"));
     let mut port = String::new();

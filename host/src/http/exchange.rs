@@ -141,10 +141,10 @@ async fn download(
     let mut decoder = BodyDecoder::new(kind);
     let mut pump = Pump::new(BodyEncoder::new(encoding));
     let pumped = poll_fn(|cx| {
-        if upload.is_over() || upload.is_received() {
-            if let Err(fault) = watch(cx, client) {
-                return Poll::Ready(Err(ExchangeError::Client(fault)));
-            }
+        if (upload.is_over() || upload.is_received())
+            && let Err(fault) = watch(cx, client)
+        {
+            return Poll::Ready(Err(ExchangeError::Client(fault)));
         }
         if !upload.is_over()
             && let Poll::Ready(Err(UploadError::Client(fault))) = upload.poll(cx, client, endpoint)

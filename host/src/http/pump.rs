@@ -147,9 +147,8 @@ impl Pump {
         if long {
             from.input.grow(LARGE);
         }
-        match ready!(from.poll_fill(cx)).map_err(PumpError::Source)? {
-            0 => decoder.end_of_input().map_err(PumpError::Body)?,
-            _ => {}
+        if ready!(from.poll_fill(cx)).map_err(PumpError::Source)? == 0 {
+            decoder.end_of_input().map_err(PumpError::Body)?;
         }
         Poll::Ready(Ok(()))
     }

@@ -102,14 +102,23 @@ mod spare {
     const KEPT_LARGE: usize = 16;
 
     thread_local! {
-        static SPARE: RefCell<(Vec<Box<[u8]>>, Vec<Box<[u8]>>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+        static SPARE: RefCell<Spare> = const { RefCell::new(Spare { small: Vec::new(), large: Vec::new() }) };
+    }
+
+    struct Spare {
+        small: Vec<Box<[u8]>>,
+        large: Vec<Box<[u8]>>,
     }
 
     pub(super) fn take(capacity: usize) -> Box<[u8]> {
-        let kept = SPARE.with_borrow_mut(|(small, large)| match capacity {
-            ..=SMALL => small.pop(),
-            ..=LARGE => large.pop(),
-            _ => None,
+        let kept = SPARE.with_borrow_mut(|spare| {
+            if capacity <= SMALL {
+                spare.small.pop()
+            } else if capacity <= LARGE {
+                spare.large.pop()
+            } else {
+                None
+            }
         });
         kept.unwrap_or_else(|| {
             let size = if capacity <= SMALL { SMALL } else { capacity.max(LARGE) };
@@ -120,7 +129,7 @@ mod spare {
     pub(super) fn give(memory: Box<[u8]>) {
         // A buffer may outlive the thread's locals at the very end; then it is simply freed.
         let _ = SPARE.try_with(|spare| {
-            let (small, large) = &mut *spare.borrow_mut();
+            let Spare { small, large } = &mut *spare.borrow_mut();
             match memory.len() {
                 SMALL if small.len() < KEPT_SMALL => small.push(memory),
                 LARGE if large.len() < KEPT_LARGE => large.push(memory),

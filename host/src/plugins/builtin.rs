@@ -156,11 +156,8 @@ mod tests {
     fn set_headers_sets_appends_and_removes() {
         let set = table([("X-Real-IP", scalar("$remote_addr")), ("host", scalar("${host}.internal"))]);
         let append = table([("via", list(["1.1 a", "1.1 $scheme-$upstream"]))]);
-        let request = table([
-            ("set", Setting::Table(set)),
-            ("append", Setting::Table(append)),
-            ("remove", list(["x-debug"])),
-        ]);
+        let request =
+            table([("set", Setting::Table(set)), ("append", Setting::Table(append)), ("remove", list(["x-debug"]))]);
         let settings = table([("request", Setting::Table(request))]);
         let filter = use_of("set-headers", &settings).rewriter(0).expect("a rewriter").into_filter();
         let mut exchange = exchange();

@@ -81,7 +81,12 @@ impl Sending<'_> {
                 }
                 let response = &self.exchange.response;
                 if !is_interim(response, self.upgrade) {
-                    return Poll::Ready(Ok(()));
+                    // A response of which nobody can tell where it ends is none.
+                    let framed = h1::response_body(response, self.exchange.request.method());
+                    return Poll::Ready(framed.map(|_| ()).map_err(|error| {
+                        let cause = io::Error::new(ErrorKind::InvalidData, error);
+                        failed(endpoint, Failure::Protocol, cause)
+                    }));
                 }
                 interim += 1;
                 if interim > MAX_INTERIM || response.status == 101 {

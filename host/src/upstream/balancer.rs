@@ -1,7 +1,7 @@
 //! The seam of selection: who names an endpoint for each attempt.
 //!
-//! A [`Balancer`] proposes, [`super::Upstream`] disposes: it checks that the endpoint is known, ready and
-//! untried, asks again if it is not, and falls back on [`RoundRobin`] when the balancer has nothing valid to say.
+//! A [`Balancer`] proposes, the upstream disposes: it checks that the endpoint is known, ready and
+//! untried, asks again if it is not, and falls back on a round robin of its own when the balancer has nothing valid to say.
 
 use std::time::Duration;
 

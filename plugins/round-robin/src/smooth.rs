@@ -69,7 +69,8 @@ impl Smooth {
 
 fn pick(peers: &mut [Peer], eligible: impl Fn(usize, &Peer) -> bool) -> Option<usize> {
     let mut total = 0;
-    let mut best: Option<(usize, i64)> = None;
+    let mut most = i64::MIN;
+    let mut best = None;
     for (position, peer) in peers.iter_mut().enumerate() {
         if !eligible(position, peer) {
             continue;
@@ -79,13 +80,12 @@ fn pick(peers: &mut [Peer], eligible: impl Fn(usize, &Peer) -> bool) -> Option<u
         if peer.effective < peer.weight {
             peer.effective += 1;
         }
-        if best.is_none_or(|(_, most)| peer.current > most) {
-            best = Some((position, peer.current));
+        if peer.current > most {
+            (most, best) = (peer.current, Some(position));
         }
     }
-    let (position, _) = best?;
-    peers[position].current -= total;
-    Some(position)
+    peers[best?].current -= total;
+    best
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The retry policy `standard`: nginx's `proxy_next_upstream`.
 
+use std::time::Duration;
+
 use staunch_plugin::{
     AttemptContext, Config, Failure, Invalid, MethodKind, Outcome, Retry, RetryNeeds, RetryPlan, Setting, choose,
 };
@@ -95,7 +97,8 @@ impl Retry for Standard {
 
     fn decide(&mut self, cx: &AttemptContext) -> Option<RetryPlan> {
         let harmless = !cx.sent || cx.method != MethodKind::Other || self.non_idempotent;
-        (harmless && self.covers(cx.outcome)).then_some(RetryPlan::AT_ONCE)
+        // As nginx does, to the next server: one that has failed the request is not asked for it again.
+        (harmless && self.covers(cx.outcome)).then_some(RetryPlan { delay: Duration::ZERO, elsewhere: true })
     }
 }
 
@@ -207,7 +210,7 @@ mod tests {
 
         let plan = standard.decide(&attempt_context(OUTCOMES[0])).expect("an error is retried");
 
-        assert!(plan.delay.is_zero() && !plan.elsewhere);
+        assert!(plan.delay.is_zero() && plan.elsewhere);
     }
 
     #[test]

@@ -186,7 +186,7 @@ fn routes_are_read() {
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     assert_eq!(closed.action, Action::Respond { status: 503, headers, body: "closed".to_owned() });
 
-    assert_eq!((&rest.name[..], rest.timeout), ("/", Some(seconds(60))));
+    assert_eq!((&rest.name[..], rest.timeout), ("/", None));
     assert_eq!(rest.action, Action::Redirect { to: "https://$host$request_uri".to_owned(), status: 308 });
 }
 
@@ -374,9 +374,7 @@ Route {
         body: "",
     },
     rewrite: [],
-    timeout: Some(
-        60s,
-    ),
+    timeout: None,
     place: Place {
         line: 0,
         column: 0,
