@@ -26,7 +26,7 @@ struct Handle {
     address: SocketAddr,
     shared: Arc<Shared>,
     /// What holds the port of one that accepts nothing.
-    _held: Vec<RawSocket>,
+    held: Vec<RawSocket>,
 }
 
 #[derive(Default)]
@@ -61,8 +61,10 @@ impl Drop for Handle {
         }
         drop(state);
         self.shared.changed.notify_all();
-        // Wakes the thread that accepts.
-        let _ = TcpStream::connect(self.address);
+        if self.held.is_empty() {
+            // Wakes the thread that accepts.
+            let _ = TcpStream::connect(self.address);
+        }
     }
 }
 
@@ -112,7 +114,7 @@ impl Upstream {
                 });
             }
         });
-        Self::kept(Handle { address, shared, _held: Vec::new() })
+        Self::kept(Handle { address, shared, held: Vec::new() })
     }
 
     fn kept(handle: Handle) -> Self {
@@ -177,7 +179,7 @@ impl Upstream {
 
     fn holding(held: Vec<RawSocket>) -> Self {
         let address = held[0].local_addr().ok().and_then(|address| address.as_socket()).expect("bound");
-        Self::kept(Handle { address, shared: Arc::default(), _held: held })
+        Self::kept(Handle { address, shared: Arc::default(), held: held })
     }
 
     /// Reads requests and never answers.
