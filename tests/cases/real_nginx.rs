@@ -25,8 +25,8 @@ impl Nginx {
     fn new(name: &'static str, root: &Path) -> Self {
         let folder = root.join(format!("nginx-{name}"));
         fs::create_dir_all(&folder).expect("a folder");
-        // Free a moment ago, and not given to anybody else soon.
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|taken| taken.local_addr()).expect("a port");
+        // Free a moment ago. While the server is stopped nobody else gets it: the other tests have another address.
+        let address = TcpListener::bind("127.0.0.77:0").and_then(|taken| taken.local_addr()).expect("a port");
         let here = folder.display();
         let config = format!(
             "daemon off; worker_processes 1; pid {here}/pid; error_log {here}/error.log;\n\

@@ -42,6 +42,9 @@ async fn open(target: &Target) -> io::Result<Stream> {
             let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
             for address in addresses {
                 match TcpStream::connect(address).await {
+                    // On one machine a port that nobody listens on may be given to the very socket that connects to
+                    // it, which then talks to itself.
+                    Ok(stream) if stream.local_addr()? == *address => last = io::ErrorKind::ConnectionRefused.into(),
                     Ok(stream) => {
                         stream.set_nodelay(true)?;
                         return Ok(Stream::Tcp(stream));
