@@ -78,11 +78,11 @@ fn metrics_are_what_prometheus_reads() {
             assert!(["", "_bucket", "_sum", "_count"].contains(&suffix), "{line}");
         }
     }
-    assert_eq!(proxy.metric("staunch_http_requests_total{route=\"/\",status=\"2xx\"}"), 10.0);
-    assert_eq!(proxy.metric("staunch_http_sent_bytes_total{route=\"/\"}"), 50.0);
-    assert_eq!(proxy.metric("staunch_upstream_requests_total{upstream=\"api\",outcome=\"answered\"}"), 10.0);
-    assert_eq!(proxy.metric("staunch_upstream_attempts_total{upstream=\"api\",outcome=\"connect\"}"), 1.0);
-    assert_eq!(proxy.metric("staunch_upstream_retries_total{upstream=\"api\",answer=\"granted\"}"), 1.0);
+    proxy.assert_counted("staunch_http_requests_total{route=\"/\",status=\"2xx\"}", 10.0);
+    proxy.assert_counted("staunch_http_sent_bytes_total{route=\"/\"}", 50.0);
+    proxy.assert_counted("staunch_upstream_requests_total{upstream=\"api\",outcome=\"answered\"}", 10.0);
+    proxy.assert_counted("staunch_upstream_attempts_total{upstream=\"api\",outcome=\"connect\"}", 1.0);
+    proxy.assert_counted("staunch_upstream_retries_total{upstream=\"api\",answer=\"granted\"}", 1.0);
 }
 
 #[test]

@@ -35,8 +35,8 @@ fn an_endpoint_that_failed_is_left_alone_for_a_while() {
     }
 
     assert_eq!(bad.requests(), 1, "max_fails is 1 by default, fail_timeout ten seconds");
-    assert_eq!(proxy.metric("staunch_upstream_ejections_total{upstream=\"api\"}"), 1.0);
-    assert_eq!(proxy.metric(&format!("staunch_upstream_endpoint_up{{upstream=\"api\",endpoint=\"{bad}\"}}")), 0.0);
+    proxy.assert_counted("staunch_upstream_ejections_total{upstream=\"api\"}", 1.0);
+    proxy.assert_counted(&format!("staunch_upstream_endpoint_up{{upstream=\"api\",endpoint=\"{bad}\"}}"), 0.0);
 }
 
 #[test]

@@ -191,7 +191,7 @@ fn a_tunnel_in_which_nothing_passes_is_closed() {
 
     assert!(rest.is_empty() && end != End::Silent, "{end:?}");
     eventually(|| origin.open_connections() == 0);
-    assert_eq!(proxy.metric("staunch_http_timeouts_total{timeout=\"tunnel\"}"), 1.0);
+    proxy.assert_counted("staunch_http_timeouts_total{timeout=\"tunnel\"}", 1.0);
 }
 
 #[test]

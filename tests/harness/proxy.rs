@@ -71,6 +71,20 @@ impl Proxy {
         values.map(|value| value.parse::<f64>().expect("a number")).next().unwrap_or(0.0)
     }
 
+    /// Waits until a sample has this value: what is counted may come a moment after its response.
+    #[track_caller]
+    pub(crate) fn assert_counted(&self, sample: &str, value: f64) {
+        let mut counted = 0.0;
+        for _ in 0..200 {
+            counted = self.metric(sample);
+            if counted == value {
+                return;
+            }
+            std::thread::park_timeout(std::time::Duration::from_millis(10));
+        }
+        assert_eq!(counted, value, "{sample}");
+    }
+
     pub(crate) fn drain(&self) {
         self.running.drain();
     }
