@@ -179,7 +179,7 @@ impl Upstream {
 
     fn holding(held: Vec<RawSocket>) -> Self {
         let address = held[0].local_addr().ok().and_then(|address| address.as_socket()).expect("bound");
-        Self::kept(Handle { address, shared: Arc::default(), held: held })
+        Self::kept(Handle { address, shared: Arc::default(), held })
     }
 
     /// Reads requests and never answers.
