@@ -131,7 +131,7 @@ mod tests {
             random: 0,
         };
 
-        let again = Some(RetryPlan { delay: Duration::ZERO, elsewhere: false });
+        let again = Some(RetryPlan { delay: Duration::ZERO, elsewhere: true });
         for (outcome, plan) in [
             (Outcome::Status(502), again),
             (Outcome::Failed(Failure::Reset), again),
