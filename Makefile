@@ -26,7 +26,7 @@ lint: plugins need-lints ## check format, lints and documentation
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path plugins/Cargo.toml
 	for example in $(EXAMPLES); do cargo fmt --check --manifest-path $$example || exit; done
-	cargo clippy --workspace --all-targets -- -D warnings
+	CLIPPY_CONF_DIR="$(CURDIR)/tests" cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy $(PLUGINS) --all-targets -- -D warnings
 	for example in $(EXAMPLES); do \
 	    cargo clippy --manifest-path $$example --target-dir $(TARGET) --all-targets -- -D warnings || exit; done
