@@ -120,7 +120,7 @@ fn a_lone_endpoint_is_never_taken_out() {
 
 #[test]
 fn statuses_that_are_retried_count_as_failures_but_403_and_404() {
-    // FIELD.md 2.2: nginx counts what `proxy_next_upstream` names, except http_403 and http_404.
+    // nginx counts what `proxy_next_upstream` names, except http_403 and http_404.
     for (status, asked) in [(503, 1), (500, 1), (404, 10), (403, 10)] {
         let bad = Upstream::status(status);
         let proxy = Proxy::with(&format!(
