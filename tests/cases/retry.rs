@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use crate::harness::{ADMIN, Client, Proxy, Upstream, api, ok};
+use crate::harness::{ADMIN, Client, Proxy, Upstream, api, eventually, ok};
 
 /// A proxy with this retry policy for these endpoints, none of which is ever taken out.
 fn retrying<const N: usize>(endpoints: [&Upstream; N], retry: &str) -> Proxy {
@@ -95,6 +95,7 @@ fn attempts_are_counted_with_the_first() {
 
         assert_eq!(proxy.get("/").status, 503);
 
+        eventually(|| origins.iter().map(Upstream::requests).sum::<usize>() >= expected);
         let asked: Vec<_> = origins.iter().map(Upstream::requests).collect();
         assert_eq!(asked.iter().filter(|&&asked| asked > 0).count(), expected, "{attempts} attempts: {asked:?}");
         assert_eq!(asked.iter().sum::<usize>(), expected, "none is asked twice: {asked:?}");
