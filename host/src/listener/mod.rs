@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +19,8 @@ pub(crate) use bind::{Bound, bind};
 
 /// How long to wait after an accept that failed for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
+/// Connections that are taken out of the queue of a listener before it is closed.
+const LAST_ACCEPTED: usize = 1024;
 
 /// A listening socket of one worker.
 pub(crate) enum Listener {
@@ -31,8 +34,8 @@ impl Listener {
         loop {
             let accepted = tokio::select! {
                 biased;
+                () = stop.cancelled() => break,
                 accepted = self.accept() => accepted,
-                () = stop.cancelled() => return,
             };
             match accepted {
                 Ok((stream, peer)) => {
@@ -45,6 +48,12 @@ impl Listener {
                     tokio::time::sleep(BACK_OFF).await;
                 }
             }
+        }
+        // Closing would reset those who are connected already. As others may go on connecting for ever, there is an
+        // end to it.
+        for _ in 0..LAST_ACCEPTED {
+            let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, self.accept()).await else { return };
+            connections.spawn_local(connection::serve(worker.clone(), stream, peer));
         }
     }
 
