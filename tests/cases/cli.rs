@@ -187,3 +187,23 @@ fn a_proxy_needs_no_file() {
     child.wait().expect("a child");
     assert_eq!(order, "ABAB");
 }
+
+#[test]
+fn the_demo_answers_and_is_seen_by_its_admin_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (proxy, admin) = (folder.path().join("proxy"), folder.path().join("admin"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_staunch"));
+    command.arg("demo").args(["--listen", &format!("unix:{}", proxy.display())]);
+    command.args(["--admin", &format!("unix:{}", admin.display())]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("the binary");
+    eventually(|| Client::over(&proxy).is_ok() && Client::over(&admin).is_ok());
+
+    let mut client = Client::over(&proxy).expect("it listens");
+    let order: String = (0..7).map(|_| client.get("/name").text().trim().to_owned()).collect();
+    let metrics = Client::over(&admin).expect("it listens").get("/metrics");
+
+    child.kill().expect("a child");
+    child.wait().expect("a child");
+    assert_eq!(order.to_lowercase(), "aabacaa");
+    assert_eq!(metrics.status, 200);
+}

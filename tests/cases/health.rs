@@ -1,6 +1,9 @@
 //! Which endpoints have traffic: round robin by weight, and nginx's passive health.
 
-use crate::harness::{ADMIN, Client, Proxy, Upstream, api, eventually};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use crate::harness::{ADMIN, Client, Proxy, Upstream, api, eventually, ok};
 
 #[test]
 fn weights_are_spread_as_nginx_spreads_them() {
@@ -48,7 +51,7 @@ fn an_endpoint_is_probed_after_the_timeout_and_comes_back_when_it_answers() {
             return;
         }
         while talk.request().is_some() {
-            talk.send(crate::harness::ok("restarted"));
+            talk.send(ok("restarted"));
         }
     });
     let passive = "[upstreams.api.passive]\nfail_timeout = \"1s\"\n";
@@ -208,4 +211,71 @@ fn an_endpoint_with_as_many_requests_as_it_may_have_gets_no_more() {
         assert_eq!(proxy.get("/").text(), "other");
     }
     assert_eq!(full.requests(), 2);
+}
+
+/// Answers `/status` as it is told, and says `name` to everything else.
+fn checked(name: &'static str) -> (Upstream, Arc<AtomicBool>) {
+    let is_well = Arc::new(AtomicBool::new(true));
+    let told = is_well.clone();
+    let upstream = Upstream::answering(move |request| match request.target() {
+        "/status" if !told.load(SeqCst) => b"HTTP/1.1 500 Ill\r\ncontent-length: 0\r\n\r\n".to_vec(),
+        "/status" => ok(""),
+        _ => ok(name),
+    });
+    (upstream, is_well)
+}
+
+#[test]
+fn an_endpoint_that_fails_its_check_has_no_traffic_until_it_passes() {
+    let ((a, a_is_well), (b, _)) = (checked("A"), checked("B"));
+    let check = "[upstreams.api.health]\npath = \"/status\"\ninterval = \"50ms\"\nfall = 2\n";
+    let proxy = Proxy::with(&format!("{ADMIN}{}{check}", api([&a, &b])));
+    let mut client = Client::to(&proxy);
+    let up = format!("staunch_upstream_endpoint_up{{upstream=\"api\",endpoint=\"{a}\"}}");
+
+    a_is_well.store(false, SeqCst);
+    proxy.assert_counted(&up, 0.0);
+    for _ in 0..10 {
+        assert_eq!(client.get("/").text(), "B");
+    }
+
+    a_is_well.store(true, SeqCst);
+    proxy.assert_counted(&up, 1.0);
+    let order: String = (0..4).map(|_| client.get("/").text().to_owned()).collect();
+    assert!(order == "ABAB" || order == "BABA", "{order}");
+}
+
+#[test]
+fn an_endpoint_that_cannot_be_reached_fails_its_check() {
+    let check = "[upstreams.api.health]\ntype = \"tcp\"\ninterval = \"50ms\"\nfall = 1\n";
+    let (bad, good) = (Upstream::refusing(), Upstream::replying("good"));
+    let proxy = Proxy::with(&format!("{ADMIN}{}{check}[upstreams.api.passive]\nmax_fails = 0\n", api([&bad, &good])));
+
+    proxy.assert_counted(&format!("staunch_upstream_endpoint_up{{upstream=\"api\",endpoint=\"{bad}\"}}"), 0.0);
+
+    for _ in 0..5 {
+        assert_eq!(proxy.get("/").text(), "good");
+    }
+    proxy.assert_counted("staunch_upstream_retries_total{upstream=\"api\",answer=\"granted\"}", 0.0);
+}
+
+#[test]
+fn many_clients_at_once_are_served_by_several_workers() {
+    let origins = ["A", "B"].map(Upstream::replying);
+    let proxy = Proxy::with(&format!("[server]\nworkers = 4\n{}", api([&origins[0], &origins[1]])));
+
+    std::thread::scope(|scope| {
+        for _ in 0..32 {
+            scope.spawn(|| {
+                let mut client = Client::to(&proxy);
+                for _ in 0..50 {
+                    assert_eq!(client.get("/").status, 200);
+                }
+            });
+        }
+    });
+
+    assert_eq!(origins[0].requests() + origins[1].requests(), 1600);
+    // Each worker takes turns by itself.
+    assert!(origins[0].requests().abs_diff(800) <= 4, "{} of 1600", origins[0].requests());
 }

@@ -129,7 +129,7 @@ fn an_endpoint_that_does_not_answer_is_a_504() {
 #[test]
 fn an_endpoint_may_be_slow_as_long_as_it_goes_on() {
     // Like nginx's, the limit is between two reads: the whole takes much longer than it.
-    let origin = Upstream::dripping("a body that comes a byte at a time, all of it", Duration::from_millis(20));
+    let origin = Upstream::dripping("a body that comes a byte at a time, all of it", Duration::from_millis(40));
     let proxy = Proxy::with(&format!("{}read_timeout = \"1s\"\n", api([&origin])));
 
     assert_eq!(proxy.get("/").text(), "a body that comes a byte at a time, all of it");

@@ -104,7 +104,11 @@ pub(super) fn complete(text: &str) -> String {
     if !text.contains("[[listeners]]") {
         whole += "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
     }
-    whole += &text.replace("[server]\n", "[server]\nworkers = 1\n");
+    if text.contains("workers = ") {
+        whole += text;
+    } else {
+        whole += &text.replace("[server]\n", "[server]\nworkers = 1\n");
+    }
     if !text.contains("[[routes]]") {
         whole += "\n[[routes]]\nupstream = \"api\"\n";
     }

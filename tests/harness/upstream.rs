@@ -213,11 +213,12 @@ impl Upstream {
         Self::saying("\x16\x03\x01 these are not the bytes you are looking for\r\n\r\n")
     }
 
-    /// Sends a response a byte at a time, with so much time between two.
+    /// Sends a body a byte at a time, with so much time between two.
     pub(crate) fn dripping(body: &'static str, gap: Duration) -> Self {
         Self::raw(move |talk| {
             while talk.request().is_some() {
-                for byte in ok(body) {
+                talk.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len()));
+                for byte in body.bytes() {
                     talk.send([byte]);
                     talk.pause(gap);
                 }

@@ -201,20 +201,23 @@ fn route_naively(routes: &[Route], request: &RequestHead) -> Option<usize> {
     let host = request.host().to_ascii_lowercase();
     let host = host.strip_suffix('.').unwrap_or(&host);
     let path = request.path();
-    let host_rank = |route: &Route| {
+    let host_ranks = |route: &Route| -> Vec<usize> {
         let ranks = route.hosts.iter().filter_map(|pattern| match pattern {
             HostPattern::Exact(name) => (name == host).then_some(usize::MAX),
             HostPattern::Suffix(suffix) => {
                 (host.len() > suffix.len() && host.ends_with(suffix.as_str())).then_some(suffix.len())
             }
         });
-        if route.hosts.is_empty() { Some(0) } else { ranks.max() }
+        if route.hosts.is_empty() { vec![0] } else { ranks.collect() }
     };
+    let host_rank = |route: &Route| host_ranks(route).into_iter().max();
     let path_rank = |route: &Route| match &route.path {
         PathPattern::Exact(exact) => (exact == path).then_some((2, 0, 0)),
         PathPattern::Regex(regex) => {
             let same = |other: &Route| matches!(&other.path, PathPattern::Regex(r) if r.as_str() == regex.as_str());
-            let first = routes.iter().position(|other| same(other) && host_rank(other) == host_rank(route))?;
+            // A route stands among those of every host it names, though only the most specific one ranks it.
+            let rank = host_rank(route)?;
+            let first = routes.iter().position(|other| same(other) && host_ranks(other).contains(&rank))?;
             regex.is_match(path).then_some((1, regex.as_str().len(), usize::MAX - first))
         }
         PathPattern::Prefix(prefix) => {
