@@ -1,24 +1,30 @@
-//! Finds the built-in plugins, which `plugins/build` leaves in `plugins/` of the target directory, for
-//! `host/src/plugins/builtin.rs` to embed.
+//! Finds the built-in plugins, which `plugins/build` leaves in `plugins/` of the target directory, and writes the list
+//! of them for `host/src/plugins/builtin.rs`.
 
-use std::env;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
-const NAMES: [&str; 3] = ["round-robin", "set-headers", "standard"];
+include!("builtins.rs");
 
 fn main() {
     println!("cargo::rerun-if-env-changed=STAUNCH_PLUGINS");
     let places = places();
-    let Some(found) = places.iter().find(|place| NAMES.iter().all(|name| file(place, name).is_file())) else {
+    let Some(found) = places.iter().find(|place| BUILTINS.iter().all(|(name, _)| file(place, name).is_file())) else {
         println!("cargo::error=the built-in plugins are not built yet: run `make build`, which gets what that needs");
         // Looks again at the next build, also when nothing else changed.
         places.iter().for_each(|place| println!("cargo::rerun-if-changed={}", place.display()));
         return;
     };
-    for name in NAMES {
-        println!("cargo::rerun-if-changed={}", file(found, name).display());
+    let mut list = String::from("&[\n");
+    for (name, kind) in BUILTINS {
+        let file = file(found, name);
+        println!("cargo::rerun-if-changed={}", file.display());
+        list += &format!("Builtin {{ name: {name:?}, kind: Kind::{kind}, component: include_bytes!({file:?}) }},\n");
     }
-    println!("cargo::rustc-env=STAUNCH_PLUGINS={}", found.display());
+    list += "]\n";
+    println!("cargo::rerun-if-changed=builtins.rs");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
+    fs::write(out.join("builtins.rs"), list).expect("cargo's own directory can be written");
 }
 
 /// Where the plugins may be: where somebody says, in the target directory of this build wherever that is, or beside

@@ -14,18 +14,8 @@ pub struct Builtin {
     pub component: &'static [u8],
 }
 
-macro_rules! embedded {
-    ($name:literal) => {
-        include_bytes!(concat!(env!("STAUNCH_PLUGINS"), "/", $name, ".wasm"))
-    };
-}
-
-/// All of them.
-pub const BUILTINS: &[Builtin] = &[
-    Builtin { name: "round-robin", kind: Kind::Balancer, component: embedded!("round-robin") },
-    Builtin { name: "standard", kind: Kind::Retry, component: embedded!("standard") },
-    Builtin { name: "set-headers", kind: Kind::Rewriter, component: embedded!("set-headers") },
-];
+/// All of them, as `host/builtins.rs` names them.
+pub const BUILTINS: &[Builtin] = include!(concat!(env!("OUT_DIR"), "/builtins.rs"));
 
 /// The built-in plugin of this name.
 pub fn find(name: &str) -> Option<&'static Builtin> {
