@@ -83,8 +83,7 @@ impl ReadyBalancer {
         members: Arc<[Member]>,
         loads: Arc<Loads>,
     ) -> Result<Self, PluginError> {
-        let states = members.iter().map(|m| (m.endpoint.weight, m.ready && !m.endpoint.down)).collect();
-        let table = Table { version: core.next_version(), members, states, loads };
+        let table = Table::new(core.next_version(), members, loads);
         let instance = build(&core, worker, &table)?;
         let feedback =
             instance.guest().feedback.as_ref().map(|_| instance.asked().feedback.unwrap_or(DEFAULT_FEEDBACK));
@@ -111,6 +110,19 @@ impl ReadyBalancer {
     /// What the plugin asked for when it was configured.
     pub fn needs(&self) -> &BalancerNeeds {
         &self.0.needs
+    }
+
+    /// The balancer, called where it stands. For who has no worker.
+    pub fn as_balancer(&self) -> &dyn Balancer {
+        &self.0
+    }
+
+    /// Hands another membership to the live instance, which a proxy never does: it takes a new instance.
+    ///
+    /// # Errors
+    /// When the plugin fails.
+    pub fn update(&self, members: Arc<[Member]>) -> Result<(), PluginError> {
+        self.0.inner.borrow_mut().update(members)
     }
 
     /// Called on the worker's thread.
@@ -214,6 +226,17 @@ impl Inner {
         }
     }
 
+    fn update(&mut self, members: Arc<[Member]>) -> Result<(), PluginError> {
+        let core = self.slot.core.clone();
+        self.table = Table::new(core.next_version(), members, self.table.loads.clone());
+        self.unheard.clear();
+        let (version, endpoints) = (self.table.version, self.table.endpoints());
+        let Some(instance) = self.slot.live() else { return Ok(()) };
+        instance
+            .call(Phase::Other, SETUP_DEADLINE, |guest, store| guest.balancer.call_update(store, version, &endpoints))
+            .map_err(|fault| core.failed("update", fault))
+    }
+
     fn change(&mut self, changes: &[EndpointChange]) {
         for change in changes {
             let Some(at) = self.table.members.iter().position(|m| m.endpoint.id == change.id) else { continue };
@@ -303,6 +326,11 @@ fn bind(core: &UseCore, store: &mut Store<State>, linked: &Linked) -> wasmtime::
 }
 
 impl Table {
+    fn new(version: u64, members: Arc<[Member]>, loads: Arc<Loads>) -> Self {
+        let states = members.iter().map(|m| (m.endpoint.weight, m.ready && !m.endpoint.down)).collect();
+        Self { version, members, states, loads }
+    }
+
     fn endpoints(&self) -> Vec<wit::Endpoint> {
         let each = self.members.iter().zip(&self.states);
         each.map(|(Member { endpoint, .. }, &(weight, ready))| wit::Endpoint {

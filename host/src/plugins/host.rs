@@ -17,6 +17,7 @@ use crate::plugins::error::PluginError;
 use crate::plugins::inspect::{self, Exports, Inspected};
 use crate::plugins::instance::State;
 use crate::plugins::rebuild::Builder;
+use crate::plugins::simulation::Simulation;
 use crate::plugins::uses::Use;
 use crate::plugins::{Kind, imports, load};
 
@@ -73,7 +74,19 @@ impl PluginHost {
     /// # Errors
     /// When this machine has no support for compiled code, or no thread can be started.
     pub fn new() -> Result<Self, PluginError> {
-        let engine = engine::engine()?;
+        Self::with(false)
+    }
+
+    /// A host whose plugins run slower and count the instructions of each call, for a [`Simulation`] to tell.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn metered() -> Result<Self, PluginError> {
+        Self::with(true)
+    }
+
+    fn with(metered: bool) -> Result<Self, PluginError> {
+        let engine = engine::engine(metered)?;
         let linker = imports::linker(&engine).map_err(|error| PluginError::Engine { message: format!("{error:#}") })?;
         let ticker = Ticker::start(&engine)?;
         let builder = Builder::start()?;
@@ -152,6 +165,26 @@ impl Plugin {
     /// # Errors
     /// When the plugin is of another kind.
     pub fn use_as(&self, kind: Kind, name: &str, settings: &Settings) -> Result<Use, PluginError> {
+        self.check_kind(kind)?;
+        Ok(Use::new(self.clone(), kind, name, settings.clone(), None))
+    }
+
+    /// A place where this plugin decides in a world of the caller's making. Its faults are counted and not logged.
+    ///
+    /// # Errors
+    /// When the plugin is of another kind.
+    pub fn simulate(
+        &self,
+        kind: Kind,
+        name: &str,
+        settings: &Settings,
+        simulation: Arc<Simulation>,
+    ) -> Result<Use, PluginError> {
+        self.check_kind(kind)?;
+        Ok(Use::new(self.clone(), kind, name, settings.clone(), Some(simulation)))
+    }
+
+    fn check_kind(&self, kind: Kind) -> Result<(), PluginError> {
         if !self.exports().offers(kind) {
             let kinds: Vec<_> = self.exports().kinds().map(|kind| format!("a {kind}")).collect();
             return Err(PluginError::Kind {
@@ -160,7 +193,7 @@ impl Plugin {
                 offers: kinds.join(" and "),
             });
         }
-        Ok(Use::new(self.clone(), kind, name, settings.clone()))
+        Ok(())
     }
 
     pub(super) fn host(&self) -> &Host {

@@ -14,6 +14,7 @@ use crate::plugins::error::{ConfigIssue, Fault, PluginError};
 use crate::plugins::faults::Cause;
 use crate::plugins::metrics::Cells;
 use crate::plugins::shared::OwnCells;
+use crate::plugins::simulation::Simulation;
 use crate::plugins::uses::{UseCore, WorkerShare};
 use crate::upstream::balancer::{FeedbackKind, KeySource};
 use crate::upstream::endpoint::Loads;
@@ -44,6 +45,7 @@ pub(super) struct Instance<G> {
     store: Store<State>,
     guest: G,
     ticker: Ticker,
+    simulation: Option<Arc<Simulation>>,
 }
 
 /// What host functions read and write: the data of a store.
@@ -131,7 +133,8 @@ impl<G> Instance<G> {
             .and_then(|indices| indices.load(&mut store, &linked))
             .map_err(shape)?;
         let guest = bind(core, &mut store, &linked).map_err(shape)?;
-        let mut instance = Self { store, guest, ticker: host.ticker.clone() };
+        let (ticker, simulation) = (host.ticker.clone(), core.simulation.clone());
+        let mut instance = Self { store, guest, ticker, simulation };
         let configured = instance
             .call(Phase::Configure, SETUP_DEADLINE, |_, store| lifecycle.call_configure(store))
             .map_err(|fault| core.failed("configure", fault))?;
@@ -154,6 +157,9 @@ impl<G> Instance<G> {
         self.ticker.touch();
         let answer = body(&self.guest, &mut self.store);
         self.store.data_mut().phase = Phase::Other;
+        if let Some(simulation) = &self.simulation {
+            measure(simulation, &mut self.store);
+        }
         answer.map_err(|error| fault_of(&error, self.store.data()))
     }
 
@@ -182,6 +188,19 @@ impl<G> Instance<G> {
     }
 }
 
+/// Notes what a call has cost.
+#[cold]
+fn measure(simulation: &Simulation, store: &mut Store<State>) {
+    let left = store.get_fuel().unwrap_or(u64::MAX);
+    simulation.called(u64::MAX - left, store.data().limiter.used);
+    fill_up(store);
+}
+
+/// Gives the next call of a metered plugin all it can use; others have no meter.
+fn fill_up(store: &mut Store<State>) {
+    let _ = store.set_fuel(u64::MAX);
+}
+
 /// A store with its limits.
 fn store(core: &Arc<UseCore>, worker: usize, loads: Option<Arc<Loads>>) -> Store<State> {
     let state = State {
@@ -199,6 +218,7 @@ fn store(core: &Arc<UseCore>, worker: usize, loads: Option<Arc<Loads>>) -> Store
     let mut store = Store::new(core.plugin.pre().engine(), state);
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(HOSTCALL_BYTES);
+    fill_up(&mut store);
     let ticker = core.plugin.host().ticker.clone();
     store.epoch_deadline_callback(move |mut store| {
         let used = thread_cpu_time();

@@ -33,6 +33,7 @@ mod rebuild;
 mod retry;
 mod rewriter;
 mod shared;
+mod simulation;
 mod uses;
 
 #[cfg(test)]
@@ -50,6 +51,7 @@ pub use inspect::Exports;
 pub use metrics::{MetricValue, PluginMetric};
 pub use retry::ReadyRetry;
 pub use rewriter::ReadyRewriter;
+pub use simulation::{Cost, Simulation};
 pub use uses::{Use, UseStatus};
 
 /// What a plugin decides.

@@ -19,6 +19,7 @@ use crate::plugins::metrics::{Metrics, PluginMetric, bump};
 use crate::plugins::retry::ReadyRetry;
 use crate::plugins::rewriter::ReadyRewriter;
 use crate::plugins::shared::Shared;
+use crate::plugins::simulation::Simulation;
 use crate::upstream::endpoint::Loads;
 
 /// Log lines of one use on one worker in a second.
@@ -39,6 +40,7 @@ pub(super) struct UseCore {
     pub(super) settings: Settings,
     pub(super) shared: Shared,
     pub(super) metrics: Metrics,
+    pub(super) simulation: Option<Arc<Simulation>>,
     workers: Mutex<Vec<Arc<WorkerShare>>>,
     memberships: AtomicU64,
     /// On the host's clock; 0 when the use is not tripped. Read for every call, written when a use trips.
@@ -98,7 +100,13 @@ pub struct UseStatus {
 }
 
 impl Use {
-    pub(super) fn new(plugin: Plugin, kind: Kind, name: &str, settings: Settings) -> Self {
+    pub(super) fn new(
+        plugin: Plugin,
+        kind: Kind,
+        name: &str,
+        settings: Settings,
+        simulation: Option<Arc<Simulation>>,
+    ) -> Self {
         Self(Arc::new(UseCore {
             plugin,
             kind,
@@ -106,6 +114,7 @@ impl Use {
             settings,
             shared: Shared::default(),
             metrics: Metrics::default(),
+            simulation,
             workers: Mutex::default(),
             memberships: AtomicU64::new(0),
             tripped_until: AtomicU64::new(0),
@@ -190,6 +199,9 @@ impl UseCore {
         if let Some(until) = until {
             book.trips += 1;
             self.tripped_until.store(nanos(until).max(1), Relaxed);
+        }
+        if self.simulation.is_some() {
+            return;
         }
         if book.logged.is_some_and(|logged| now < logged + LOG_EVERY) {
             book.unlogged += 1;
