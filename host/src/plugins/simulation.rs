@@ -57,6 +57,10 @@ impl Simulation {
         self.elapsed.fetch_add(nanos(by), Relaxed);
     }
 
+    pub fn began(&self) -> Instant {
+        self.base
+    }
+
     pub fn now(&self) -> Instant {
         self.base + Duration::from_nanos(self.elapsed.load(Relaxed))
     }
