@@ -171,7 +171,8 @@ impl Rig {
         if wanted {
             let weight = self.members.iter().find(|m| m.endpoint.id == id).map_or(1, |m| m.endpoint.weight);
             let penalty = if failed { weight } else { 0 };
-            let sample = Sample { endpoint: id, latency: end.latency, status: end.status, penalty };
+            let (latency, status) = (end.latency, end.status);
+            let sample = Sample { endpoint: id, latency, status, failed, penalty };
             self.ready.as_balancer().observe(sample);
         }
         Ok(())
@@ -188,16 +189,21 @@ impl Rig {
 
     /// Whether there was no fault so far.
     fn check(&self) -> Result<(), Broke> {
-        if self.used.status().faults.iter().all(|(_, count)| *count == 0) { Ok(()) } else { Err(self.broke()) }
+        fault_of(&self.used).map_or(Ok(()), Err)
     }
 
     /// The fault there was.
     fn broke(&self) -> Broke {
-        let status = self.used.status();
-        let cause = status.faults.iter().find(|(_, count)| *count > 0).map_or(Cause::Answer, |(cause, _)| *cause);
-        let message = status.last_fault.unwrap_or_else(|| "it gave no answer".to_owned());
-        Broke { cause, message }
+        let none = || Broke { cause: Cause::Answer, message: "it gave no answer".to_owned() };
+        fault_of(&self.used).unwrap_or_else(none)
     }
+}
+
+/// The first fault of a use, if there was one.
+pub(super) fn fault_of(used: &Use) -> Option<Broke> {
+    let status = used.status();
+    let (cause, _) = status.faults.iter().find(|(_, count)| *count > 0)?;
+    Some(Broke { cause: *cause, message: status.last_fault.unwrap_or_default() })
 }
 
 impl From<PluginError> for Broke {

@@ -2,21 +2,33 @@
 
 use std::sync::Arc;
 
+use crate::author::rig;
 use crate::config::Settings;
-use crate::plugins::{Kind, Plugin, PluginError, Simulation, Use, builtin, digest};
+use crate::plugins::{Kind, Limits, Plugin, PluginError, PluginHost, Simulation, Surroundings, Use, builtin, digest};
+use crate::upstream::endpoint::Loads;
+
+/// What stands behind a balancer that leaves a part of the decision to another: what a configuration has by default.
+const BEHIND: &str = "round-robin";
 
 /// A plugin with its settings.
 pub struct Subject {
     plugin: Plugin,
     settings: Settings,
     builtin: Option<&'static str>,
+    behind: Plugin,
 }
 
 impl Subject {
-    pub fn new(plugin: Plugin, settings: Settings) -> Self {
+    /// # Errors
+    /// When a balancer to stand behind it cannot be loaded.
+    pub fn new(host: &PluginHost, plugin: Plugin, settings: Settings) -> Result<Self, PluginError> {
         let same = |builtin: &&builtin::Builtin| digest(builtin.component) == plugin.digest();
         let builtin = builtin::BUILTINS.iter().find(same).map(|builtin| builtin.name);
-        Self { plugin, settings, builtin }
+        let behind = match builtin::find(BEHIND) {
+            Some(behind) if plugin.delegates() => host.load(BEHIND, behind.component, Limits::default())?,
+            _ => plugin.clone(),
+        };
+        Ok(Self { plugin, settings, builtin, behind })
     }
 
     pub fn plugin(&self) -> &Plugin {
@@ -38,7 +50,31 @@ impl Subject {
         self.plugin.imports().iter().any(|import| name(import))
     }
 
+    /// Whether it starts as a plugin of a kind with its settings, three endpoints where it wants any.
+    ///
+    /// # Errors
+    /// When it refuses its settings or fails.
+    pub fn try_out(&self, kind: Kind) -> Result<(), PluginError> {
+        let used = self.simulate(kind, rig::world(1))?;
+        match kind {
+            Kind::Balancer => used.balancer(0, rig::members(&[1, 1, 1]).into(), Arc::new(Loads::new(1, 3))).map(|_| ()),
+            Kind::Retry => used.retry(0).map(|_| ()),
+            Kind::Rewriter => used.rewriter(0).map(|_| ()),
+        }
+    }
+
     pub(super) fn simulate(&self, kind: Kind, simulation: Arc<Simulation>) -> Result<Use, PluginError> {
-        self.plugin.simulate(kind, "its trial", &self.settings, simulation)
+        let behind = match (kind, self.plugin.delegates()) {
+            (Kind::Balancer, true) => Some(self.behind(&simulation)?),
+            _ => None,
+        };
+        let around = Surroundings { behind, simulation: Some(simulation), ..Surroundings::default() };
+        self.plugin.use_in(kind, "its trial", &self.settings, around)
+    }
+
+    /// The balancer that stands behind a plugin that leaves a part of the decision to another.
+    fn behind(&self, simulation: &Arc<Simulation>) -> Result<Use, PluginError> {
+        let around = Surroundings { simulation: Some(simulation.clone()), ..Surroundings::default() };
+        self.behind.use_in(Kind::Balancer, "the balancer behind it", &Settings::default(), around)
     }
 }

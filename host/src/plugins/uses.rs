@@ -38,6 +38,10 @@ pub(super) struct UseCore {
     pub(super) kind: Kind,
     pub(super) name: Arc<str>,
     pub(super) settings: Settings,
+    /// The use of the balancer behind this one.
+    pub(super) behind: Option<Use>,
+    /// The upstreams of the configuration.
+    pub(super) upstreams: Arc<[Arc<str>]>,
     pub(super) shared: Shared,
     pub(super) metrics: Metrics,
     pub(super) simulation: Option<Arc<Simulation>>,
@@ -72,6 +76,17 @@ pub(super) struct WorkerShare {
     log_lines: AtomicU32,
 }
 
+/// What a use may reach beside its own settings.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// For a balancer: the use of the one behind it.
+    pub behind: Option<Use>,
+    /// For a rewriter: the names of the upstreams there are.
+    pub upstreams: Arc<[Arc<str>]>,
+    /// A world of the caller's making. Faults in it are counted and not logged.
+    pub simulation: Option<Arc<Simulation>>,
+}
+
 /// How a use stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UseStatus {
@@ -100,21 +115,18 @@ pub struct UseStatus {
 }
 
 impl Use {
-    pub(super) fn new(
-        plugin: Plugin,
-        kind: Kind,
-        name: &str,
-        settings: Settings,
-        simulation: Option<Arc<Simulation>>,
-    ) -> Self {
+    pub(super) fn new(plugin: Plugin, kind: Kind, name: &str, settings: Settings, around: Surroundings) -> Self {
+        let shared = Shared::new(plugin.limits().shared);
         Self(Arc::new(UseCore {
             plugin,
             kind,
             name: name.into(),
             settings,
-            shared: Shared::default(),
+            behind: around.behind,
+            upstreams: around.upstreams,
+            shared,
             metrics: Metrics::default(),
-            simulation,
+            simulation: around.simulation,
             workers: Mutex::default(),
             memberships: AtomicU64::new(0),
             tripped_until: AtomicU64::new(0),
@@ -154,6 +166,10 @@ impl Use {
 
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    pub(super) fn core(&self) -> &Arc<UseCore> {
+        &self.0
     }
 
     pub fn kind(&self) -> Kind {
@@ -223,6 +239,15 @@ impl UseCore {
         let share = Arc::new(WorkerShare { worker, ..WorkerShare::default() });
         workers.push(share.clone());
         share
+    }
+
+    /// The clock of plugins.
+    pub(super) fn now(&self) -> u64 {
+        let clock = self.plugin.host().clock;
+        match &self.simulation {
+            Some(simulation) => clock.at(simulation.now()),
+            None => clock.now(),
+        }
     }
 
     /// A number for a new membership.

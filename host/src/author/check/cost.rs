@@ -117,37 +117,71 @@ fn costs(subject: &Subject, seed: u64, size: usize) -> Result<Costs, (&'static s
 
 /// Memory stops growing.
 pub(super) fn memory(subject: &Subject, seed: u64, report: &mut Report) -> Result<(), Trouble> {
-    /// Requests after which it is looked at.
-    const LOOKS: [usize; 4] = [50_000, 100_000, 200_000, 400_000];
+    let mut rng = Rng::with_seed(seed);
+    let mut rig = Rig::of(subject, seed, &[1, 2, 3])?;
+    let mut refused = None;
+    Memory::default().watch(report, seed, |number| {
+        let id = match send_one(&mut rig, &mut rng) {
+            Ok(id) => id,
+            Err(Trouble::Broke(broke)) => return Err(broke),
+            Err(Trouble::Refused(pick)) => {
+                refused = Some(pick);
+                return Ok(0);
+            }
+        };
+        rig.enter(id);
+        rig.wait(Duration::from_micros(500))?;
+        rig.leave(id, End { status: if number % 9 == 0 { 0 } else { 200 }, ..End::WELL })?;
+        Ok(rig.cost().memory)
+    });
+    refused.map_or(Ok(()), |pick| Err(Trouble::Refused(pick)))
+}
+
+/// Watches the memory of an instance over many calls.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    seen: Vec<usize>,
+}
+
+impl Memory {
+    /// Calls after which it is looked at. A table that fills up and a heap before its first collection have stopped
+    /// to grow by then; what leaks has not.
+    const LOOKS: [u64; 4] = [50_000, 100_000, 200_000, 400_000];
     /// Less is no growth: a page or two come and go.
     const LEAST: usize = 512 << 10;
     const PATIENCE: Duration = Duration::from_secs(6);
-    let began = Instant::now();
-    let mut rng = Rng::with_seed(seed);
-    let mut rig = Rig::of(subject, seed, &[1, 2, 3])?;
-    let mut seen: Vec<usize> = Vec::new();
-    let mut requests = 0;
-    for look in LOOKS {
-        while requests < look && began.elapsed() < PATIENCE {
-            for _ in 0..1000 {
-                let id = send_one(&mut rig, &mut rng)?;
-                rig.enter(id);
-                rig.wait(Duration::from_micros(500))?;
-                rig.leave(id, End { status: if requests % 9 == 0 { 0 } else { 200 }, ..End::WELL })?;
-                requests += 1;
+
+    /// `call` answers the bytes that the instance has after one more call.
+    pub(super) fn watch(&mut self, report: &mut Report, seed: u64, mut call: impl FnMut(u64) -> Result<usize, Broke>) {
+        let began = Instant::now();
+        let (mut number, mut bytes) = (0, 0);
+        for look in Self::LOOKS {
+            while number < look && (number % 512 > 0 || began.elapsed() < Self::PATIENCE) {
+                match call(number) {
+                    Ok(now) => bytes = now,
+                    Err(broke) => {
+                        let property = match broke.cause {
+                            Cause::Memory => Property::Memory,
+                            Cause::Deadline => Property::Deadline,
+                            _ => Property::Survival,
+                        };
+                        let message = format!("{} (after {number} calls, seed {seed})", broke.message);
+                        report.broken_by(property, message);
+                        return;
+                    }
+                }
+                number += 1;
             }
+            self.seen.push(bytes);
         }
-        seen.push(rig.cost().memory);
+        let grew: Vec<_> = self.seen.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect();
+        if grew.iter().all(|grew| *grew > 0) && grew.iter().sum::<usize>() >= Self::LEAST {
+            let kib: Vec<_> = self.seen.iter().map(|bytes| (bytes >> 10).to_string()).collect();
+            let message =
+                format!("after 50, 100, 200 and 400 thousand calls it had {} KiB (seed {seed})", kib.join(", "));
+            report.broken_by(Property::Memory, message);
+        } else {
+            report.holds(Property::Memory, format!("{} KiB after {number} calls", bytes >> 10));
+        }
     }
-    let grew: Vec<_> = seen.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect();
-    let total: usize = grew.iter().sum();
-    if grew.iter().all(|grew| *grew > 0) && total >= LEAST {
-        let kib: Vec<_> = seen.iter().map(|bytes| (bytes >> 10).to_string()).collect();
-        let message =
-            format!("after 50, 100, 200 and 400 thousand requests it had {} KiB (seed {seed})", kib.join(", "));
-        report.broken_by(Property::Memory, message);
-    } else {
-        report.holds(Property::Memory, format!("{} KiB", seen.last().copied().unwrap_or_default() >> 10));
-    }
-    Ok(())
 }

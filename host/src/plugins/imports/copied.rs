@@ -28,6 +28,12 @@ impl Copied for () {
     }
 }
 
+impl Copied for bool {
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
 impl Copied for u16 {
     fn bytes(&self) -> usize {
         0

@@ -20,11 +20,7 @@ impl config::Host for State {
 
 impl clock::Host for State {
     fn monotonic(&mut self) -> Result<u64> {
-        let clock = self.core.plugin.host().clock;
-        Ok(match &self.core.simulation {
-            Some(simulation) => clock.at(simulation.now()),
-            None => clock.now(),
-        })
+        Ok(self.core.now())
     }
 
     fn wall(&mut self) -> Result<u64> {

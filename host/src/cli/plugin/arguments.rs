@@ -1,0 +1,51 @@
+//! What can be written behind `staunch plugin`.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
+use staunch::author::check::Claim;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Tells a plugin's kind, contract version, imports, size and what it asks for.
+    Inspect {
+        /// A component, a core module or WAT text; or the name of a built-in plugin.
+        file: PathBuf,
+    },
+    /// Judges a plugin by properties that every plugin of its kind has, with no proxy around it.
+    Check(CheckArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArguments {
+    /// A component, a core module or WAT text; or the name of a built-in plugin.
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) settings: SettingsArguments,
+    /// What all chance of the check comes from: the same number makes the same findings.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(super) seed: u64,
+    /// Properties a balancer has besides those that are made out from how it picks.
+    #[arg(long, value_name = "PROPERTY", value_delimiter = ',', value_parser = claims())]
+    pub(super) claim: Vec<Claim>,
+    /// Properties it is not meant to have.
+    #[arg(long, value_name = "PROPERTY", value_delimiter = ',', value_parser = claims())]
+    pub(super) no_claim: Vec<Claim>,
+}
+
+/// The plugin's own settings.
+#[derive(Debug, Args)]
+pub(crate) struct SettingsArguments {
+    /// The plugin's settings, as they stand under `config`: `--config 'key = "path"'`.
+    #[arg(long, value_name = "TOML", conflicts_with = "config_file")]
+    pub(super) config: Option<String>,
+    /// A file with the plugin's settings.
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) config_file: Option<PathBuf>,
+}
+
+fn claims() -> impl TypedValueParser<Value = Claim> {
+    let named = |name: String| Claim::ALL.into_iter().find(|claim| claim.name() == name).expect("a possible value");
+    PossibleValuesParser::new(Claim::ALL.map(Claim::name)).map(named)
+}
