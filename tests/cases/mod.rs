@@ -2,6 +2,7 @@
 
 mod access_log;
 mod admin;
+mod author;
 mod cli;
 mod drain;
 mod health;

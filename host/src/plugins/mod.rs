@@ -46,6 +46,7 @@ mod tests;
 use std::fmt;
 
 pub use balancer::{Member, ReadyBalancer};
+pub(crate) use clock::thread_cpu_time;
 pub use error::{CONTRACT, ConfigIssue, Fault, PluginError};
 pub use faults::Cause;
 pub use host::{Limits, Plugin, PluginHost, digest, verify_digest};

@@ -134,11 +134,11 @@ impl Profile {
         })
     }
 
-    /// Where the requests of one client go. The random numbers are those of the seed; all else is the same.
+    /// Where the requests of one client go. The random numbers are those of the seed.
     fn pattern(subject: &Subject, seed: u64) -> Result<Vec<Pick>, Broke> {
         let mut picks = Vec::new();
         for weights in [&[1, 1, 1][..], &[1, 2, 3, 4]] {
-            let (mut rng, mut rig) = (Rng::with_seed(seed), Rig::of(subject, 1, weights)?);
+            let (mut rng, mut rig) = (Rng::with_seed(seed), Rig::of(subject, seed, weights)?);
             for _ in 0..40 {
                 picks.push(rig.pick(Ask { who: 1, random: rng.u64(..), tried: &[] })?);
             }
