@@ -182,25 +182,31 @@ impl Walk {
         let mut best = self.clone();
         let mut stumbled = stumble.clone();
         best.steps.truncate(stumbled.step + 1);
-        let mut length = best.steps.len().div_ceil(2);
-        while length > 0 {
-            let mut from = 0;
-            while from < best.steps.len() {
-                let mut shorter = best.clone();
-                shorter.steps.drain(from..(from + length).min(shorter.steps.len()));
-                match try_out(&shorter) {
-                    Some(other) => {
-                        shorter.steps.truncate(other.step + 1);
-                        (best, stumbled) = (shorter, other);
+        loop {
+            let before = (best.steps.len(), best.start.len());
+            let mut length = best.steps.len().div_ceil(2);
+            while length > 0 {
+                let mut from = 0;
+                while from < best.steps.len() {
+                    let mut shorter = best.clone();
+                    shorter.steps.drain(from..(from + length).min(shorter.steps.len()));
+                    match try_out(&shorter) {
+                        Some(other) => {
+                            shorter.steps.truncate(other.step + 1);
+                            (best, stumbled) = (shorter, other);
+                        }
+                        None => from += length,
                     }
-                    None => from += length,
                 }
+                length /= 2;
             }
-            length /= 2;
-        }
-        while let Some(fewer) = best.without_last_endpoint() {
-            let Some(other) = try_out(&fewer) else { break };
-            (best, stumbled) = (fewer, other);
+            while let Some(fewer) = best.without_last_endpoint() {
+                let Some(other) = try_out(&fewer) else { break };
+                (best, stumbled) = (fewer, other);
+            }
+            if (best.steps.len(), best.start.len()) == before {
+                break;
+            }
         }
         let mut trace = Vec::new();
         // To be told, it is taken once more.
