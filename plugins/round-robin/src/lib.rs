@@ -1,15 +1,12 @@
 //! The balancer `round-robin`: nginx's smooth weighted round robin.
 
-mod smooth;
-
 use std::time::Duration;
 
+use staunch_plugin::algorithms::Smooth;
 use staunch_plugin::{
     Balancer, BalancerNeeds, Config, EndpointChange, EndpointId, Endpoints, Feedback, FeedbackKind, Invalid,
     PickContext, PickError, Sample, selection,
 };
-
-use smooth::Smooth;
 
 #[derive(Default)]
 struct RoundRobin {
@@ -25,10 +22,7 @@ impl Balancer for RoundRobin {
     }
 
     fn update(&mut self, endpoints: Endpoints) {
-        self.smooth = Smooth::default();
-        for endpoint in &endpoints {
-            self.smooth.push(endpoint.weight, endpoint.priority, endpoint.ready);
-        }
+        self.smooth = Smooth::of(&endpoints);
         self.endpoints = endpoints;
     }
 
