@@ -1,5 +1,10 @@
 //! Algorithms that more than one balancer is made of, free of any host.
 
+mod draw;
+mod least;
+mod levels;
 mod smooth;
 
+pub use draw::Draw;
+pub use levels::Levels;
 pub use smooth::Smooth;
