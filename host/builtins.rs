@@ -4,9 +4,12 @@ const BUILTINS: &[(&str, &str)] = &[
     ("least-connections", "Balancer"),
     ("least-time", "Balancer"),
     ("peak-ewma", "Balancer"),
+    ("priority", "Balancer"),
     ("random", "Balancer"),
     ("random-two", "Balancer"),
     ("round-robin", "Balancer"),
     ("set-headers", "Rewriter"),
     ("standard", "Retry"),
+    ("sticky", "Balancer"),
+    ("zone", "Balancer"),
 ];
