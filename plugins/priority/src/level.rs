@@ -1,5 +1,7 @@
 //! On which level an endpoint is.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use staunch_plugin::{Config, Endpoint, Endpoints, warn};
 
 /// The host makes no more groups.
@@ -15,7 +17,7 @@ pub(crate) struct Ranks {
 
 impl Ranks {
     /// By the list, when there is one; or else by the label `priority`; or else primaries before backups.
-    pub(crate) fn of(endpoints: &Endpoints, listed: &[Vec<String>]) -> Self {
+    pub(crate) fn of(endpoints: &Endpoints, listed: &Listed) -> Self {
         let ranks: Vec<u32> = endpoints.iter().map(|endpoint| rank(endpoint, listed)).collect();
         let mut distinct = ranks.clone();
         distinct.sort_unstable();
@@ -33,24 +35,43 @@ impl Ranks {
     }
 }
 
-/// Notes what is wrong with a list of levels.
-pub(crate) fn check(config: &Config, listed: &[Vec<String>]) {
-    if listed.len() >= MOST_LEVELS {
-        config.issue("levels", format!("can be at most {}", MOST_LEVELS - 1));
-    }
-    for (n, level) in listed.iter().enumerate() {
-        for (i, address) in level.iter().enumerate() {
-            if listed[..n].iter().flatten().chain(&level[..i]).any(|earlier| earlier == address) {
-                config.issue(&format!("levels.{n}"), format!("names {address}, which is on a level already"));
+/// The addresses of each level, as the setting `levels` lists them.
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    levels: BTreeMap<String, u32>,
+    /// None when there is no such setting.
+    count: u32,
+}
+
+impl Listed {
+    pub(crate) fn read(config: &Config) -> Self {
+        let table = config.at("levels");
+        let names = table.keys();
+        if names.len() >= MOST_LEVELS {
+            config.issue("levels", format!("can be at most {}", MOST_LEVELS - 1));
+        }
+        let mut levels = BTreeMap::new();
+        for (name, level) in names.iter().zip(0..) {
+            for address in table.list::<String>(name).unwrap_or_default() {
+                if levels.contains_key(&address) {
+                    table.issue(name, format!("names {address}, which is on a level already"));
+                }
+                levels.insert(address, level);
             }
         }
+        Self { levels, count: names.len() as u32 }
+    }
+
+    /// Addresses that name no endpoint.
+    pub(crate) fn unknown(&self, endpoints: &Endpoints) -> Vec<&str> {
+        let known: BTreeSet<&str> = endpoints.iter().map(|endpoint| &*endpoint.address).collect();
+        self.levels.keys().map(|address| &**address).filter(|address| !known.contains(address)).collect()
     }
 }
 
-fn rank(endpoint: &Endpoint, listed: &[Vec<String>]) -> u32 {
-    if !listed.is_empty() {
-        let level = listed.iter().position(|level| level.contains(&endpoint.address));
-        return level.unwrap_or(listed.len()) as u32;
+fn rank(endpoint: &Endpoint, listed: &Listed) -> u32 {
+    if listed.count > 0 {
+        return listed.levels.get(&endpoint.address).copied().unwrap_or(listed.count);
     }
     let Some((_, label)) = endpoint.labels.iter().find(|(name, _)| name == "priority") else {
         return endpoint.priority;
@@ -68,7 +89,7 @@ mod tests {
     use super::*;
 
     fn levels(endpoints: Vec<Endpoint>) -> (usize, Vec<usize>) {
-        let ranks = Ranks::of(&endpoints.into(), &[]);
+        let ranks = Ranks::of(&endpoints.into(), &Listed::default());
         (ranks.count(), ranks.levels().collect())
     }
 

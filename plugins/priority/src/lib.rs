@@ -9,12 +9,11 @@ use staunch_plugin::{
     warn,
 };
 
-use level::Ranks;
+use level::{Listed, Ranks};
 
 struct Priority {
     factor: f64,
-    /// The addresses of each level, when the settings list them.
-    listed: Vec<Vec<String>>,
+    listed: Listed,
     endpoints: Endpoints,
     levels: Levels,
     /// By level.
@@ -31,18 +30,13 @@ impl Balancer for Priority {
         if factor < 1.0 {
             config.issue("factor", "must be 1 or more");
         }
-        let levels = config.at("levels");
-        let listed: Vec<Vec<String>> =
-            levels.keys().iter().map(|level| levels.list(level).unwrap_or_default()).collect();
-        level::check(config, &listed);
+        let listed = Listed::read(config);
         Ok(Self { factor, listed, endpoints: Endpoints::default(), levels: Levels::new(factor), groups: Vec::new() })
     }
 
     fn update(&mut self, endpoints: Endpoints) {
-        for address in self.listed.iter().flatten() {
-            if !endpoints.iter().any(|endpoint| endpoint.address == *address) {
-                warn!("`levels` names {address}, which is no endpoint");
-            }
+        for address in self.listed.unknown(&endpoints) {
+            warn!("`levels` names {address}, which is no endpoint");
         }
         let ranks = Ranks::of(&endpoints, &self.listed);
         self.levels = Levels::new(self.factor);
