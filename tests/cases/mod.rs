@@ -3,6 +3,7 @@
 mod access_log;
 mod admin;
 mod balancers_load;
+mod bodies;
 mod cli;
 mod drain;
 mod health;
