@@ -86,8 +86,8 @@ impl Estimates {
     }
 
     fn halvings(&self, peer: &Peer, now: Instant) -> u32 {
-        let waited = peer.picked.map_or(0, |picked| now.since(picked).as_nanos());
-        let halvings = waited.checked_div(self.settings.halving.as_nanos()).unwrap_or(0);
+        let waited = peer.picked.map_or(0, |picked| nanos(now.since(picked)));
+        let halvings = waited.checked_div(nanos(self.settings.halving)).unwrap_or(0);
         u32::try_from(halvings).unwrap_or(u32::MAX)
     }
 }

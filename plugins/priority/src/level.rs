@@ -19,10 +19,8 @@ impl Ranks {
     /// By the list, when there is one; or else by the label `priority`; or else primaries before backups.
     pub(crate) fn of(endpoints: &Endpoints, listed: &Listed) -> Self {
         let ranks: Vec<u32> = endpoints.iter().map(|endpoint| rank(endpoint, listed)).collect();
-        let mut distinct = ranks.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        Self { ranks, distinct }
+        let distinct: BTreeSet<u32> = ranks.iter().copied().collect();
+        Self { ranks, distinct: distinct.into_iter().collect() }
     }
 
     pub(crate) fn count(&self) -> usize {

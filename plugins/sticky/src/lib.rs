@@ -3,6 +3,8 @@
 mod cookie;
 mod siphash;
 
+use std::collections::BinaryHeap;
+
 use staunch_plugin::delegate::Group;
 use staunch_plugin::{
     Balancer, BalancerNeeds, Config, EndpointChange, EndpointId, Endpoints, Invalid, KeySource, PickContext, PickError,
@@ -30,8 +32,9 @@ impl Balancer for Sticky {
     fn update(&mut self, endpoints: Endpoints) {
         let ids: Vec<_> = endpoints.iter().map(|endpoint| endpoint.id).collect();
         self.all = Some(Group::new(&ids));
-        self.values = endpoints.iter().map(|endpoint| self.cookie.value(&endpoint.address)).zip(0..).collect();
-        self.values.sort_unstable();
+        let values = endpoints.iter().map(|endpoint| self.cookie.value(&endpoint.address)).zip(0..);
+        // A heap sorts in a tenth of the code that `sort` brings into a component.
+        self.values = values.collect::<BinaryHeap<_>>().into_sorted_vec();
         self.endpoints = endpoints;
     }
 

@@ -1,5 +1,7 @@
 //! The balancer `zone`: the own zone first, and others as far as it is too weak.
 
+use std::collections::BTreeSet;
+
 use staunch_plugin::algorithms::Levels;
 use staunch_plugin::delegate::{self, Group};
 use staunch_plugin::{
@@ -53,10 +55,8 @@ impl Balancer for Zone {
         {
             warn!("no endpoint is in the zone `{own}`");
         }
-        let mut priorities: Vec<u32> = endpoints.iter().map(|endpoint| endpoint.priority).collect();
-        priorities.sort_unstable();
-        priorities.dedup();
-        self.tiers = priorities.iter().map(|&priority| self.tier(&endpoints, priority)).collect();
+        let priorities: BTreeSet<u32> = endpoints.iter().map(|endpoint| endpoint.priority).collect();
+        self.tiers = priorities.into_iter().map(|priority| self.tier(&endpoints, priority)).collect();
         self.endpoints = endpoints;
     }
 
