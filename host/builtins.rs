@@ -1,5 +1,7 @@
 /// The built-in plugins and their kinds.
 const BUILTINS: &[(&str, &str)] = &[
+    ("hash", "Balancer"),
+    ("ip-hash", "Balancer"),
     ("round-robin", "Balancer"),
     ("set-headers", "Rewriter"),
     ("standard", "Retry"),
