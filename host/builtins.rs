@@ -2,6 +2,8 @@
 const BUILTINS: &[(&str, &str)] = &[
     ("hash", "Balancer"),
     ("ip-hash", "Balancer"),
+    ("maglev", "Balancer"),
+    ("rendezvous", "Balancer"),
     ("round-robin", "Balancer"),
     ("set-headers", "Rewriter"),
     ("standard", "Retry"),

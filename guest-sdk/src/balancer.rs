@@ -67,14 +67,14 @@ impl BalancerNeeds {
         if !config.has(path) {
             return Err(config.issue(path, format!("is required, such as {EXAMPLES}")));
         }
-        let sources: Vec<KeySource> = config.values(path);
-        for source in &sources {
-            host::registration::want_key(source);
+        let full = config.full(path);
+        if host::config::get(&full).is_none() && host::config::keys(&full).is_empty() {
+            return Err(config.issue(path, format!("must name a source, such as {EXAMPLES}")));
         }
-        match sources.is_empty() && config.at(path).keys().is_empty() {
-            true => Err(config.issue(path, format!("must name a source, such as {EXAMPLES}"))),
-            false => Ok(()),
+        for source in config.values::<KeySource>(path) {
+            host::registration::want_key(&source);
         }
+        Ok(())
     }
 
     /// For a balancer with [`Feedback`]: `observe` comes before the first pick after `batch` attempts of this kind
