@@ -1,9 +1,14 @@
 //! Algorithms that more than one balancer is made of, free of any host.
 
 mod bounded;
+mod draw;
 mod groups;
+mod least;
+mod levels;
 mod smooth;
 
 pub use bounded::{BoundedLoad, Room};
+pub use draw::Draw;
 pub use groups::{Eligible, Groups};
+pub use levels::Levels;
 pub use smooth::Smooth;

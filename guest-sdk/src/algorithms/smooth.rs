@@ -3,7 +3,7 @@
 //! A failure lowers a peer's effective weight; each pick that it takes part in raises it by one, until it is the
 //! weight again.
 
-use crate::Endpoints;
+use crate::{EndpointChange, Endpoints};
 
 /// nginx's smooth weighted round robin: the endpoints of an upstream by their positions, each with what it has gained.
 ///
@@ -12,20 +12,20 @@ use crate::Endpoints;
 /// than A A A A A B C.
 #[derive(Debug, Default)]
 pub struct Smooth {
-    peers: Vec<Peer>,
+    pub(super) peers: Vec<Peer>,
     /// The priorities there are, the one that is used first in front.
-    priorities: Vec<u32>,
+    pub(super) priorities: Vec<u32>,
 }
 
 #[derive(Debug)]
-struct Peer {
+pub(super) struct Peer {
     /// Stays within a few times the sum of all weights, which is far from overflowing for any number of endpoints
     /// that fits in memory.
     current: i64,
-    weight: u32,
+    pub(super) weight: u32,
     effective: u32,
-    priority: u32,
-    ready: bool,
+    pub(super) priority: u32,
+    pub(super) ready: bool,
 }
 
 impl Smooth {
@@ -56,6 +56,15 @@ impl Smooth {
         }
     }
 
+    /// Takes over what changed of these endpoints, which are those it was made of.
+    pub fn apply(&mut self, endpoints: &Endpoints, changes: &[EndpointChange]) {
+        for change in changes {
+            if let Some(position) = endpoints.position(change.id) {
+                self.change(position, change.weight, change.ready);
+            }
+        }
+    }
+
     /// Takes a failure's price from the effective weight.
     pub fn penalize(&mut self, position: usize, penalty: u32) {
         if let Some(peer) = self.peers.get_mut(position) {
@@ -79,12 +88,13 @@ impl Smooth {
     pub fn pick_among(&mut self, eligible: impl Fn(usize) -> bool) -> Option<usize> {
         let peers = &mut self.peers;
         self.priorities.iter().find_map(|&priority| {
-            pick(peers, |position, peer| peer.ready && peer.priority == priority && eligible(position))
+            step(peers, |position, peer| peer.ready && peer.priority == priority && eligible(position))
         })
     }
 }
 
-fn pick(peers: &mut [Peer], eligible: impl Fn(usize, &Peer) -> bool) -> Option<usize> {
+/// One step over the eligible ones.
+pub(super) fn step(peers: &mut [Peer], eligible: impl Fn(usize, &Peer) -> bool) -> Option<usize> {
     let mut total = 0;
     let mut most = i64::MIN;
     let mut best = None;
