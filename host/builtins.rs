@@ -7,6 +7,7 @@ const BUILTINS: &[(&str, &str)] = &[
     ("least-time", "Balancer"),
     ("maglev", "Balancer"),
     ("peak-ewma", "Balancer"),
+    ("prefix-affinity", "Balancer"),
     ("random", "Balancer"),
     ("random-two", "Balancer"),
     ("rendezvous", "Balancer"),
