@@ -4,6 +4,7 @@ mod access_log;
 mod admin;
 mod cli;
 mod drain;
+mod hashing;
 mod health;
 mod hop_by_hop;
 mod messages;

@@ -11,7 +11,13 @@ pub struct Groups<T> {
     /// The one that is used first in front.
     groups: Vec<Group<T>>,
     /// By position.
-    ready: Vec<bool>,
+    peers: Vec<Peer>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    ready: bool,
+    group: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -25,31 +31,31 @@ struct Group<T> {
 impl<T> Groups<T> {
     /// Groups endpoints, and makes the table of each group from its members and their positions.
     pub fn new(endpoints: &Endpoints, table: impl Fn(&[(usize, &Endpoint)]) -> T) -> Self {
-        let mut priorities: Vec<u32> = Vec::new();
-        for endpoint in endpoints {
-            let place = priorities.partition_point(|&before| before < endpoint.priority);
-            if priorities.get(place) != Some(&endpoint.priority) {
-                priorities.insert(place, endpoint.priority);
-            }
-        }
-        let group = |priority| {
-            let members: Vec<_> = (0..).zip(endpoints).filter(|(_, endpoint)| endpoint.priority == priority).collect();
-            Group {
-                ready: members.iter().filter(|(_, endpoint)| endpoint.ready).count(),
-                table: table(&members),
-                members: members.into_iter().map(|(position, _)| position).collect(),
-            }
+        let mut members: Vec<(usize, &Endpoint)> = (0..).zip(endpoints).collect();
+        members.sort_unstable_by_key(|&(position, endpoint)| (endpoint.priority, position));
+        let group = |members: &[(usize, &Endpoint)]| Group {
+            members: members.iter().map(|&(position, _)| position).collect(),
+            ready: members.iter().filter(|(_, endpoint)| endpoint.ready).count(),
+            table: table(members),
         };
-        Self {
-            groups: priorities.into_iter().map(group).collect(),
-            ready: endpoints.iter().map(|endpoint| endpoint.ready).collect(),
+        let groups: Vec<_> = members.chunk_by(|a, b| a.1.priority == b.1.priority).map(group).collect();
+        let mut peers = vec![Peer { ready: false, group: 0 }; endpoints.len()];
+        for (number, group) in (0..).zip(&groups) {
+            for &position in &group.members {
+                peers[position].group = number;
+            }
         }
+        for (peer, endpoint) in peers.iter_mut().zip(endpoints) {
+            peer.ready = endpoint.ready;
+        }
+        Self { groups, peers }
     }
 
     /// Takes over the readiness of an endpoint, and answers the table it is in.
     pub fn change(&mut self, position: usize, ready: bool) -> Option<&mut T> {
-        let group = self.groups.iter_mut().find(|group| group.members.binary_search(&position).is_ok())?;
-        match (std::mem::replace(self.ready.get_mut(position)?, ready), ready) {
+        let peer = self.peers.get_mut(position)?;
+        let group = self.groups.get_mut(peer.group)?;
+        match (std::mem::replace(&mut peer.ready, ready), ready) {
             (false, true) => group.ready += 1,
             (true, false) => group.ready -= 1,
             _ => {}
@@ -62,7 +68,7 @@ impl<T> Groups<T> {
     pub fn pick(&self, tried: &[usize], pick: impl Fn(&T, &Eligible<'_>) -> Option<usize>) -> Option<usize> {
         let among = |tried| {
             self.groups.iter().find_map(|group| {
-                let eligible = Eligible { members: &group.members, ready: &self.ready, tried };
+                let eligible = Eligible { members: &group.members, peers: &self.peers, tried };
                 let has_any = group.ready > tried.len() || group.ready > 0 && eligible.iter().next().is_some();
                 has_any.then(|| pick(&group.table, &eligible))
             })
@@ -78,7 +84,7 @@ impl<T> Groups<T> {
 
 impl<T> Default for Groups<T> {
     fn default() -> Self {
-        Self { groups: Vec::new(), ready: Vec::new() }
+        Self { groups: Vec::new(), peers: Vec::new() }
     }
 }
 
@@ -86,14 +92,14 @@ impl<T> Default for Groups<T> {
 #[derive(Clone, Copy, Debug)]
 pub struct Eligible<'a> {
     members: &'a [usize],
-    ready: &'a [bool],
+    peers: &'a [Peer],
     tried: &'a [usize],
 }
 
 impl Eligible<'_> {
     /// Whether an attempt may go to this member.
     pub fn contains(&self, position: usize) -> bool {
-        self.ready.get(position).is_some_and(|&ready| ready) && !self.tried.contains(&position)
+        self.peers.get(position).is_some_and(|peer| peer.ready) && !self.tried.contains(&position)
     }
 
     /// All of them.

@@ -1,8 +1,6 @@
 //! nginx's `hash … consistent`: ketama with 160 points for each unit of weight, the same as Perl's
 //! Cache::Memcached::Fast (`ngx_http_upstream_hash_module.c`).
 
-use std::cmp::Ordering;
-
 use staunch_plugin::Endpoint;
 
 use crate::crc32::Crc32;
@@ -14,7 +12,9 @@ const POINTS: u64 = 160;
 /// Points that a ring may have, 12 bytes each. Heavier weights get them in proportion.
 const MOST_POINTS: u64 = 1 << 20;
 /// Points that are added in one call, so that it stays far below its deadline.
-const MOST_GROWTH: u64 = 1 << 15;
+const MOST_GROWTH: u64 = 1 << 14;
+/// Points that are kept together, about: few enough to make room for another one quickly.
+const BUCKET: u64 = 32;
 
 /// The endpoints of a group, each at many points of a circle of hashes. A key belongs to the first point at or after
 /// its own hash.
@@ -22,8 +22,12 @@ const MOST_GROWTH: u64 = 1 << 15;
 /// The points of an endpoint come in a fixed order, of which its weight says how many count. So one that becomes
 /// lighter keeps the points that no longer count, and has them at once when it is as heavy as it was.
 pub(crate) struct Ring {
-    /// By rising hash, without duplicates.
-    points: Vec<Point>,
+    /// The circle in equal parts, each with its points by rising hash, without duplicates.
+    buckets: Vec<Vec<Point>>,
+    /// The bits of a hash that do not tell its bucket.
+    shift: u32,
+    /// How many points there are.
+    len: u64,
     /// By rising position.
     owners: Vec<Owner>,
     /// The weights that have all points; not 0.
@@ -60,7 +64,15 @@ impl Ring {
             made: 0,
             last: 0,
         };
-        let mut ring = Self { points: Vec::new(), owners: members.iter().map(owner).collect(), full_weights: weights };
+        let bits = (weights.saturating_mul(POINTS).min(MOST_POINTS) / BUCKET).max(1).ilog2();
+        let mut ring = Self {
+            // Twice what a bucket will have on average: seldom is one too small.
+            buckets: (0..1 << bits).map(|_| Vec::with_capacity(2 * BUCKET as usize)).collect(),
+            shift: u32::BITS - bits,
+            len: 0,
+            owners: members.iter().map(owner).collect(),
+            full_weights: weights,
+        };
         for &(position, member) in members {
             ring.set_weight(position, member.weight);
         }
@@ -87,63 +99,60 @@ impl Ring {
 
     /// Adds some of the points that are missing. Whether that were all, or all there is room for.
     pub(crate) fn grow(&mut self) -> bool {
-        let room = MOST_POINTS.saturating_sub(self.points.len() as u64);
+        let room = MOST_POINTS.saturating_sub(self.len);
         self.add(room.min(MOST_GROWTH)) || room <= MOST_GROWTH
     }
 
     /// Adds so many points at most, and answers whether more were not wanted.
     fn add(&mut self, most: u64) -> bool {
         let mut left = most;
-        let mut new = Vec::new();
-        for (number, owner) in (0..).zip(&mut self.owners) {
+        for number in 0..self.owners.len() {
+            let mut owner = self.owners[number];
             let count = u64::from(owner.points.saturating_sub(owner.made)).min(left);
             left -= count;
             for _ in 0..count {
                 owner.last = owner.base.with(&owner.last.to_le_bytes()).finish();
-                new.push(Point { hash: owner.last, owner: number, number: owner.made });
+                self.insert(Point { hash: owner.last, owner: number as u32, number: owner.made });
                 owner.made += 1;
             }
-        }
-        if !new.is_empty() {
-            new.sort_unstable_by(Point::order);
-            self.points = merge(&self.points, &new);
-            self.points.dedup_by_key(|point| point.hash);
+            self.owners[number] = owner;
         }
         left > 0
+    }
+
+    /// Adds a point, unless there is one already: it belongs to an endpoint that the configuration has earlier.
+    fn insert(&mut self, point: Point) {
+        let bucket = self.bucket_of(point.hash);
+        let points = &mut self.buckets[bucket];
+        if let Err(place) = points.binary_search_by_key(&point.hash, |point| point.hash) {
+            points.insert(place, point);
+            self.len += 1;
+        }
+    }
+
+    fn bucket_of(&self, hash: u32) -> usize {
+        (u64::from(hash) >> self.shift) as usize
     }
 
     /// The owner of the first point for a key that is eligible; `None` after 20 points whose owner is not.
     pub(crate) fn pick(&self, key: &[u8], eligible: impl Fn(usize) -> bool) -> Option<usize> {
         let hash = Crc32::new().with(key).finish();
-        let first = self.points.partition_point(|point| point.hash < hash);
-        let (before, after) = self.points.split_at(first);
-        let owners = after.iter().chain(before).filter_map(|point| {
+        let owners = self.from(hash).filter_map(|point| {
             let owner = self.owners.get(point.owner as usize)?;
             (point.number < owner.points).then_some(owner.position)
         });
         owners.take(1 + MISSES).find(|&position| eligible(position))
     }
-}
 
-impl Point {
-    fn order(&self, other: &Self) -> Ordering {
-        (self.hash, self.owner, self.number).cmp(&(other.hash, other.owner, other.number))
+    /// All points, from the first at or after a hash round to where it began.
+    fn from(&self, hash: u32) -> impl Iterator<Item = &Point> {
+        let bucket = self.bucket_of(hash);
+        let (before, after) = self.buckets.split_at(bucket);
+        let (first, after) = after.split_at(1);
+        let place = first[0].partition_point(|point| point.hash < hash);
+        let (last, first) = first[0].split_at(place);
+        first.iter().chain(after.iter().flatten()).chain(before.iter().flatten()).chain(last)
     }
-}
-
-/// Merges two sorted lists.
-fn merge(a: &[Point], b: &[Point]) -> Vec<Point> {
-    let mut merged = Vec::with_capacity(a.len() + b.len());
-    let mut rest = b;
-    for point in a {
-        let before = rest.iter().take_while(|other| other.order(point).is_lt()).count();
-        let (smaller, larger) = rest.split_at(before);
-        merged.extend_from_slice(smaller);
-        merged.push(*point);
-        rest = larger;
-    }
-    merged.extend_from_slice(rest);
-    merged
 }
 
 /// What nginx hashes of a server, as it is written: its host, a zero byte and its port. A unix socket has a path
@@ -211,6 +220,30 @@ mod tests {
     }
 
     #[test]
+    fn points_are_visited_once_by_rising_hash() {
+        for weights in [&[1][..], &[1, 2, 3], &[40, 40]] {
+            let ring = ring(&servers(weights));
+            for hash in [0, 1, 0x8000_0000, 0xdead_beef, u32::MAX] {
+                let turned: Vec<u32> = ring.from(hash).map(|point| point.hash.wrapping_sub(hash)).collect();
+
+                assert!(turned.is_sorted_by(|a, b| a < b), "from {hash}");
+                assert_eq!(turned.len() as u64, ring.len);
+            }
+        }
+    }
+
+    #[test]
+    fn of_two_at_one_point_the_first_has_it() {
+        let mut ring = ring(&servers(&[1, 1]));
+        let &taken = ring.from(0).next().expect("there are points");
+
+        ring.insert(Point { owner: 1 - taken.owner, ..taken });
+
+        assert_eq!(ring.len, 320);
+        assert!(ring.from(taken.hash).next().is_some_and(|point| point.owner == taken.owner));
+    }
+
+    #[test]
     fn one_that_is_not_eligible_moves_no_other_key() {
         let ring = ring(&servers(&[1, 2, 3, 1]));
         let before = picks(&ring, 1000);
@@ -256,7 +289,7 @@ mod tests {
     fn the_heaviest_weights_share_the_points_there_are() {
         let heavy = ring(&servers(&[u32::MAX, u32::MAX, 1]));
 
-        assert!((heavy.points.len() as u64) <= MOST_POINTS + 1);
+        assert!(heavy.len <= MOST_POINTS + 1);
         assert!(heavy.owners.iter().all(|owner| owner.points > 0 && owner.made == owner.points));
         let first = picks(&heavy, 2000).matches('1').count();
         assert!((900..1100).contains(&first), "{first}");
@@ -269,8 +302,8 @@ mod tests {
         ring.set_weight(0, u32::MAX);
         let calls = (1..1000).find(|_| ring.grow());
 
-        assert!(calls.is_some_and(|calls| calls < 40), "{calls:?}");
-        assert!((ring.points.len() as u64) <= MOST_POINTS + 2);
+        assert!(calls.is_some_and(|calls| calls < 70), "{calls:?}");
+        assert!(ring.len <= MOST_POINTS + 2);
     }
 
     #[test]
@@ -301,22 +334,6 @@ mod tests {
                     prop_assert_eq!(was, address(&rest, &after));
                 }
             }
-        }
-
-        #[test]
-        fn merging_is_sorting(mut a in prop::collection::vec(any::<u8>(), 0..40), mut b in prop::collection::vec(any::<u8>(), 0..40)) {
-            a.sort_unstable();
-            b.sort_unstable();
-            let points = |hashes: &[u8], owner| -> Vec<Point> {
-                hashes.iter().map(|&hash| Point { hash: hash.into(), owner, number: 0 }).collect()
-            };
-
-            let merged: Vec<_> = merge(&points(&a, 0), &points(&b, 1)).iter().map(|point| (point.hash, point.owner)).collect();
-
-            let mut sorted = merged.clone();
-            sorted.sort_unstable();
-            prop_assert_eq!(merged.len(), a.len() + b.len());
-            prop_assert_eq!(merged, sorted);
         }
     }
 }

@@ -9,7 +9,7 @@ const MISSES: usize = 20;
 
 /// The endpoints of a group by weight: each is found at as many of the places as its weight.
 pub(crate) struct Plain {
-    /// Position and weight.
+    /// Position and weight, by rising position.
     peers: Vec<(usize, u64)>,
     weights: u64,
 }
@@ -21,9 +21,9 @@ impl Plain {
     }
 
     pub(crate) fn set_weight(&mut self, position: usize, weight: u32) {
-        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.0 == position) {
-            self.weights = self.weights - peer.1 + u64::from(weight);
-            peer.1 = u64::from(weight);
+        if let Ok(found) = self.peers.binary_search_by_key(&position, |&(position, _)| position) {
+            let (_, before) = std::mem::replace(&mut self.peers[found], (position, weight.into()));
+            self.weights = self.weights - before + u64::from(weight);
         }
     }
 

@@ -18,6 +18,8 @@ const STEP: usize = 512;
 pub(crate) struct Table {
     /// By their addresses, so that every proxy makes the same table.
     members: Vec<Member>,
+    /// Each position with its place among the members, by rising position.
+    order: Vec<(usize, usize)>,
     /// The position of the endpoint at each place.
     places: Vec<u32>,
     /// The table with other weights, while it is made.
@@ -48,15 +50,18 @@ impl Table {
             skip: xxh64(member.address.as_bytes(), 1) % (places - 1) + 1,
         };
         let members: Vec<_> = sorted.into_iter().map(member).collect();
+        let mut order: Vec<_> = members.iter().map(|member| member.position as usize).zip(0..).collect();
+        order.sort_unstable();
         let mut draft = Draft::new(&members, size);
         draft.take(&members, size);
-        Self { members, places: draft.places, next: None, is_stale: false }
+        Self { members, order, places: draft.places, next: None, is_stale: false }
     }
 
     /// Takes over a weight, which holds when a new table is made.
     pub(crate) fn set_weight(&mut self, position: usize, weight: u32) {
         let weight = u64::from(weight.max(1));
-        if let Some(member) = self.members.iter_mut().find(|member| member.position as usize == position) {
+        if let Ok(found) = self.order.binary_search_by_key(&position, |&(position, _)| position) {
+            let member = &mut self.members[self.order[found].1];
             self.is_stale |= member.weight != weight;
             member.weight = weight;
         }
