@@ -6,6 +6,7 @@ mod balancers_load;
 mod bodies;
 mod cli;
 mod drain;
+mod hashing;
 mod health;
 mod hop_by_hop;
 mod messages;
