@@ -166,12 +166,14 @@ pub mod request;
 pub mod response;
 pub mod selection;
 pub mod shared;
+pub mod template;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
 mod balancer;
 mod config;
 mod endpoints;
+mod field_name;
 mod host;
 mod retry;
 mod rewriter;
@@ -181,6 +183,7 @@ pub use balancer::{Balancer, BalancerNeeds, Feedback, FeedbackKind, KeySource, P
 pub use clock::Instant;
 pub use config::{Config, Invalid, Issue, Issues, Setting, choose};
 pub use endpoints::{Endpoint, EndpointChange, EndpointId, Endpoints};
+pub use field_name::FieldName;
 pub use retry::{AttemptContext, Failure, MethodKind, Outcome, Retry, RetryNeeds, RetryPlan};
 pub use rewriter::{
     FieldEdit, LocalResponse, RequestAction, RequestRewriter, ResponseAction, ResponseRewriter, Rewriter,

@@ -1,14 +1,13 @@
 //! The rewriter `set-headers`: sets, appends and removes headers of requests and responses.
 
 mod changes;
-mod template;
 
+use staunch_plugin::template::Facts;
 use staunch_plugin::{
     Config, Invalid, RequestAction, RequestRewriter, ResponseAction, ResponseRewriter, Rewriter, RewriterNeeds, Wanted,
 };
 
 use changes::{Changes, Side};
-use template::Facts;
 
 /// What is done on each side; nothing where nothing is configured.
 struct SetHeaders {
@@ -127,6 +126,15 @@ mod tests {
         host.set("request.append.x-trace", "$upstream");
 
         assert_eq!(on_request(&host), RequestAction::Fields(vec![FieldEdit::remove("x-upstream")]));
+    }
+
+    #[test]
+    fn a_client_cannot_have_a_host_set_that_is_none() {
+        let host = Host::new();
+        host.set("request.set.host", "$http_x_tenant.internal");
+        host.set_request(Request::default().field("x-tenant", "a b@c"));
+
+        assert_eq!(on_request(&host), RequestAction::Proceed);
     }
 
     #[test]
