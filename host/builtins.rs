@@ -1,6 +1,14 @@
 /// The built-in plugins and their kinds.
 const BUILTINS: &[(&str, &str)] = &[
+    ("backoff", "Retry"),
+    ("canary", "Rewriter"),
+    ("cors", "Rewriter"),
+    ("never", "Retry"),
+    ("redirect", "Rewriter"),
+    ("request-id", "Rewriter"),
+    ("rewrite-path", "Rewriter"),
     ("round-robin", "Balancer"),
+    ("security-headers", "Rewriter"),
     ("set-headers", "Rewriter"),
     ("standard", "Retry"),
 ];

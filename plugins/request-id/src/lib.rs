@@ -12,7 +12,6 @@ struct RequestId {
     header: FieldName,
     theirs: WantedField,
     trust: bool,
-    response: bool,
 }
 
 impl Rewriter for RequestId {
@@ -23,8 +22,10 @@ impl Rewriter for RequestId {
             None => FieldName::from_text("x-request-id").map_err(|wrong| config.issue("header", wrong))?,
         };
         let theirs = needs.want_request_field(header.as_str());
-        let (trust, response) = (config.get_or("trust", false), config.get_or("response", true));
-        Ok(Self { header, theirs, trust, response })
+        if !config.get_or("response", true) {
+            needs.skip_responses();
+        }
+        Ok(Self { header, theirs, trust: config.get_or("trust", false) })
     }
 }
 
@@ -39,9 +40,6 @@ impl RequestRewriter for RequestId {
 
 impl ResponseRewriter for RequestId {
     fn on_response(&mut self, _: &Wanted) -> ResponseAction {
-        if !self.response {
-            return ResponseAction::Proceed;
-        }
         // The request is seen as this rewriter left it.
         let id = request::field(self.header.as_str()).unwrap_or_else(|| request::id().into_bytes());
         ResponseAction::Fields(vec![FieldEdit::set(self.header.as_str(), id)])
@@ -115,9 +113,10 @@ mod tests {
         host.set_request(Request::default());
         assert_eq!(rewriter.on_response(&Wanted::default()), ResponseAction::Fields(set("x-request-id", ID)));
 
+        assert_eq!(host.skipped(), (false, false));
         host.set("response", false);
-        let mut quiet: RequestId = host.rewriter().expect("the settings are right");
-        assert_eq!(quiet.on_response(&Wanted::default()), ResponseAction::Proceed);
+        assert!(host.rewriter::<RequestId>().is_ok());
+        assert_eq!(host.skipped(), (false, true));
     }
 
     #[test]

@@ -16,10 +16,17 @@ struct SetHeaders {
 }
 
 impl Rewriter for SetHeaders {
-    fn configure(config: &Config, _: &mut RewriterNeeds) -> Result<Self, Invalid> {
+    fn configure(config: &Config, needs: &mut RewriterNeeds) -> Result<Self, Invalid> {
         config.only(&["request", "response"]);
         let read = |path, side| config.has(path).then(|| Changes::read(&config.at(path), side));
-        Ok(Self { request: read("request", Side::Request), response: read("response", Side::Response) })
+        let (request, response) = (read("request", Side::Request), read("response", Side::Response));
+        if request.is_none() {
+            needs.skip_requests();
+        }
+        if response.is_none() {
+            needs.skip_responses();
+        }
+        Ok(Self { request, response })
     }
 }
 
@@ -89,6 +96,7 @@ mod tests {
         let mut rewriter: SetHeaders = host.rewriter().expect("the settings are right");
         host.calls();
 
+        assert_eq!(host.skipped(), (true, false));
         assert_eq!(rewriter.on_request(&host.wanted_of_request()), RequestAction::Proceed);
         assert_eq!(host.calls(), [""; 0]);
         assert_eq!(
