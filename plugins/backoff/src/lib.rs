@@ -22,6 +22,7 @@ impl Retry for Backoff {
         config.only(&[
             "on",
             "status_codes",
+            "headers",
             "base",
             "max",
             "retry_after",
@@ -33,7 +34,13 @@ impl Retry for Backoff {
         for &(first, last) in conditions.statuses() {
             needs.want_status(first, last);
         }
+        for name in conditions.fields() {
+            needs.want_response_field(name);
+        }
         let non_idempotent = config.get_or("non_idempotent", false);
+        if conditions.concern_grpc() && !non_idempotent {
+            config.issue("non_idempotent", "must be true for the conditions of gRPC: its calls are POSTs");
+        }
         if non_idempotent {
             needs.want_non_idempotent();
         }
@@ -59,7 +66,7 @@ staunch_plugin::export!(retry: Backoff);
 #[cfg(test)]
 mod tests {
     use staunch_plugin::Failure;
-    use staunch_plugin::testing::{Host, attempt_context};
+    use staunch_plugin::testing::{Host, Response, attempt_context};
 
     use super::*;
 
@@ -128,6 +135,29 @@ mod tests {
     }
 
     #[test]
+    fn grpc_calls_are_asked_about_by_their_header() {
+        let host = Host::new();
+        host.set_list("on", ["unavailable", "retriable-headers"]);
+        host.set("headers", "x-again");
+        let issues = host.retry::<Backoff>().err().expect("calls are POSTs");
+        assert_eq!(issues.to_string(), "`non_idempotent` must be true for the conditions of gRPC: its calls are POSTs");
+
+        let host = Host::new();
+        host.set_list("on", ["unavailable", "retriable-headers"]);
+        host.set("headers", "x-again");
+        host.set("non_idempotent", true);
+        let mut backoff = backoff(&host);
+        assert_eq!(
+            (host.wanted_response_fields(), host.wanted_statuses()),
+            (vec!["grpc-status".into(), "x-again".into()], vec![])
+        );
+
+        host.set_response(Response::default().field("grpc-status", "14"));
+        let call = AttemptContext { method: MethodKind::Other, ..attempt_context(Outcome::Status(200)) };
+        assert!(backoff.decide(&call).is_some());
+    }
+
+    #[test]
     fn the_endpoints_tried_so_far_may_be_ruled_out() {
         let host = Host::new();
         assert!(!backoff(&host).decide(&attempt_context(UNAVAILABLE)).expect("it is retried").elsewhere);
@@ -150,7 +180,7 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "`delay` is unknown; there are `on`, `status_codes`, `base`, `max`, `retry_after`, `max_retry_after`, \
+                "`delay` is unknown; there are `on`, `status_codes`, `headers`, `base`, `max`, `retry_after`, `max_retry_after`, \
                  `non_idempotent`, `elsewhere`",
                 "`on.1` cannot be `gateway-eror`; did you mean `gateway-error`?",
                 "`on` has `retriable-status-codes`, but there are no `status_codes`",
