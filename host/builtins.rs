@@ -1,6 +1,7 @@
 /// The built-in plugins and their kinds.
 const BUILTINS: &[(&str, &str)] = &[
     ("backoff", "Retry"),
+    ("basic-auth", "Rewriter"),
     ("canary", "Rewriter"),
     ("cors", "Rewriter"),
     ("never", "Retry"),

@@ -181,3 +181,37 @@ fn a_canary_that_leads_nowhere_is_refused_at_the_start() {
 
     assert!(faults.contains("names the upstream `nxt`, which there is not"), "{faults}");
 }
+
+/// Hashes of `secret`: bcrypt with a cost of 10, and argon2id with the parameters that OWASP advises.
+const USERS: &str = "alice:$2b$10$pnR8XyvoK1GXJMiRK0X7d.5ED/2fR5nAKWypmVBLhEYFUImHwXR96\n\
+    bob:$argon2id$v=19$m=19456,t=2,p=1$HxoOT0mmohd/+TcDp031Ig$zzEIlDuVDGm97G0eqEzRB0kwpD09kYFZgo8IzJZQePA\n";
+
+#[test]
+fn who_knows_a_password_passes_without_any_limit_being_raised() {
+    let origin = Upstream::replying("cellar");
+    let proxy =
+        rewriting(&origin, &step("basic-auth", &format!("users = \"\"\"{USERS}\"\"\", user_header = \"x-user\"")));
+    let mut client = Client::to(&proxy);
+
+    let asked = client.get("/");
+    assert_eq!(
+        (asked.status, asked.field("www-authenticate")),
+        (401, Some("Basic realm=\"restricted\", charset=\"UTF-8\""))
+    );
+    for (credentials, status) in [
+        // alice:secret, bob:secret, alice:wrong, eve:secret
+        ("YWxpY2U6c2VjcmV0", 200),
+        ("Ym9iOnNlY3JldA==", 200),
+        ("YWxpY2U6d3Jvbmc=", 401),
+        ("ZXZlOnNlY3JldA==", 401),
+        ("YWxpY2U6c2VjcmV0", 200),
+    ] {
+        let response = client.ask("GET", "/", &format!("Authorization: Basic {credentials}\r\nX-User: root\r\n"));
+        assert_eq!(response.status, status, "{credentials}");
+    }
+
+    let requests = origin.received();
+    let users: Vec<_> = requests.iter().map(|request| request.head.all("x-user")).collect();
+    assert_eq!(users, [["alice"], ["bob"], ["alice"]]);
+    assert!(requests.iter().all(|request| request.field("authorization").is_none()));
+}
