@@ -5,6 +5,7 @@ const BUILTINS: &[(&str, &str)] = &[
     ("canary", "Rewriter"),
     ("cors", "Rewriter"),
     ("never", "Retry"),
+    ("rate-limit", "Rewriter"),
     ("redirect", "Rewriter"),
     ("request-id", "Rewriter"),
     ("rewrite-path", "Rewriter"),

@@ -8,6 +8,7 @@ mod health;
 mod hop_by_hop;
 mod messages;
 mod plugins;
+mod rate_limit;
 mod real_nginx;
 mod retry;
 mod retry_backoff;
