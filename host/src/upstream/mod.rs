@@ -331,9 +331,7 @@ impl Upstream {
     ) -> Option<Duration> {
         let config = &self.shared.config.retry;
         let needs = self.retry.needs();
-        if let Outcome::Status(status) = outcome
-            && !needs.wants(status)
-        {
+        if matches!(outcome, Outcome::Status(_)) && !needs.concern(&sending.exchange.response) {
             return None;
         }
         let method = MethodKind::of(sending.exchange.request.method());
