@@ -3,9 +3,11 @@
 mod access_log;
 mod admin;
 mod cli;
+mod contract;
 mod drain;
 mod health;
 mod hop_by_hop;
+mod languages;
 mod messages;
 mod plugins;
 mod real_nginx;

@@ -90,40 +90,50 @@ pub(super) fn component(plugin: &str, component: &Component) -> Result<Inspected
 
 /// Refuses an import that is not granted.
 pub(super) fn check_import(plugin: &str, import: &str) -> Result<(), PluginError> {
-    let plugin = plugin.to_owned();
     match contract_name(import) {
-        Some((_, version)) if !is_served(version) => {
-            Err(PluginError::Version { plugin, built_for: version.to_owned() })
-        }
-        Some((interface, _)) if GRANTED.contains(&interface) => Ok(()),
         Some((interface, version)) => {
-            Err(PluginError::Version { plugin, built_for: format!("{version} (for its interface `{interface}`)") })
+            check_version(plugin, version)?;
+            if GRANTED.contains(&interface) { Ok(()) } else { Err(newer(plugin, interface, version)) }
         }
         None if import.starts_with("wasi:") || import.starts_with("wasi_") => {
-            Err(PluginError::Wasi { plugin, import: import.to_owned() })
+            Err(PluginError::Wasi { plugin: plugin.to_owned(), import: import.to_owned() })
         }
-        None => Err(PluginError::Import { plugin, import: import.to_owned() }),
+        None => Err(PluginError::Import { plugin: plugin.to_owned(), import: import.to_owned() }),
     }
 }
 
-/// Sorts out which exported interfaces are known.
+fn check_version(plugin: &str, version: &str) -> Result<(), PluginError> {
+    if is_served(version) {
+        return Ok(());
+    }
+    Err(PluginError::Version { plugin: plugin.to_owned(), built_for: version.to_owned() })
+}
+
+/// The refusal of an interface that a later patch of the contract has added.
+fn newer(plugin: &str, interface: &str, version: &str) -> PluginError {
+    PluginError::Version {
+        plugin: plugin.to_owned(),
+        built_for: format!("{version} (for its interface `{interface}`)"),
+    }
+}
+
+/// Sorts out which exported interfaces are known. One that is not means a newer contract: nobody would call it, and a
+/// plugin whose author relies on it is better refused than served by half.
 pub(super) fn offered<'a>(plugin: &str, names: impl Iterator<Item = &'a str> + Clone) -> Result<Exports, PluginError> {
     let mut known = Exports::default();
     let mut lifecycle = false;
     for (interface, version) in names.clone().filter_map(contract_name) {
-        let place = match interface {
-            "lifecycle" => &mut lifecycle,
-            "balancer" => &mut known.balancer,
-            "feedback" => &mut known.feedback,
-            "retry" => &mut known.retry,
-            "request-rewriter" => &mut known.request_rewriter,
-            "response-rewriter" => &mut known.response_rewriter,
-            _ => continue,
-        };
-        if !is_served(version) {
-            return Err(PluginError::Version { plugin: plugin.to_owned(), built_for: version.to_owned() });
+        check_version(plugin, version)?;
+        match interface {
+            "lifecycle" => lifecycle = true,
+            "balancer" => known.balancer = true,
+            "feedback" => known.feedback = true,
+            "retry" => known.retry = true,
+            "request-rewriter" => known.request_rewriter = true,
+            "response-rewriter" => known.response_rewriter = true,
+            _ if GRANTED.contains(&interface) => {}
+            _ => return Err(newer(plugin, interface, version)),
         }
-        *place = true;
     }
     if known.kinds().next().is_none() {
         let mut exports: Vec<_> = names.map(str::to_owned).collect();

@@ -1,0 +1,1 @@
+//! The example plugins in other languages, under traffic.
