@@ -17,6 +17,9 @@ typedef struct {
 static staunch_text label = {"cost", 4};
 static candidate *candidates;
 static size_t candidate_count;
+/* By slot: where a candidate stands, counted from 1; 0: nowhere. */
+static uint32_t *positions;
+static size_t slot_count;
 
 /* A positive decimal number such as `2` or `0.25`; 0 when it is none. */
 static double number(staunch_text text) {
@@ -58,26 +61,36 @@ static double cost_of(const staunch_endpoint *endpoint) {
     return 1;
 }
 
+static void *renewed(void *old, size_t count, size_t size) {
+    free(old);
+    void *memory = calloc(count ? count : 1, size);
+    if (!memory) abort();
+    return memory;
+}
+
 void staunch_update(uint64_t version, const staunch_endpoint *endpoints, size_t count) {
     (void)version;
-    free(candidates);
-    candidates = malloc(count * sizeof *candidates);
-    if (count && !candidates) abort();
+    slot_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (endpoints[i].id >= slot_count) slot_count = endpoints[i].id + 1;
+    }
+    candidates = renewed(candidates, count, sizeof *candidates);
+    positions = renewed(positions, slot_count, sizeof *positions);
     candidate_count = count;
     for (size_t i = 0; i < count; i++) {
-        const staunch_endpoint *endpoint = &endpoints[i];
-        candidates[i] =
-            (candidate){endpoint->id, endpoint->weight, endpoint->priority, endpoint->ready, cost_of(endpoint)};
+        const staunch_endpoint *from = &endpoints[i];
+        candidates[i] = (candidate){from->id, from->weight, from->priority, from->ready, cost_of(from)};
+        positions[from->id] = i + 1;
     }
 }
 
 void staunch_changed(const staunch_change *changes, size_t count) {
     for (size_t i = 0; i < count; i++) {
-        for (size_t j = 0; j < candidate_count; j++) {
-            if (candidates[j].id != changes[i].id) continue;
-            candidates[j].weight = changes[i].weight;
-            candidates[j].ready = changes[i].ready;
-        }
+        const staunch_change *to = &changes[i];
+        if (to->id >= slot_count || positions[to->id] == 0) continue;
+        candidate *changed = &candidates[positions[to->id] - 1];
+        changed->weight = to->weight;
+        changed->ready = to->ready;
     }
 }
 
@@ -88,10 +101,8 @@ static bool was_tried(uint32_t id, staunch_u32s tried) {
     return false;
 }
 
-/* Whether `a` goes before `b` whatever they cost: untried endpoints first, then the lower priority group. */
-static int rank(const candidate *a, bool tried) {
-    return (tried ? 1 << 16 : 0) + (int)(a->priority & 0xffff);
-}
+/* What goes before every cost: an endpoint that was not tried yet, then the lower priority group. */
+static uint64_t rank(const candidate *of, bool tried) { return (uint64_t)tried << 32 | of->priority; }
 
 staunch_pick_result staunch_pick(const staunch_pick_context *cx) {
     staunch_u32s active = staunch_active_all();
@@ -99,13 +110,13 @@ staunch_pick_result staunch_pick(const staunch_pick_context *cx) {
     if (cx->attempt > 0) tried = staunch_selection_tried();
 
     const candidate *best = NULL;
-    int best_rank = 0;
+    uint64_t best_rank = 0;
     double best_price = 0;
     for (size_t i = 0; i < candidate_count; i++) {
         const candidate *next = &candidates[i];
         if (!next->ready) continue;
         uint32_t in_flight = next->id < active.length ? active.items[next->id] : 0;
-        int next_rank = rank(next, was_tried(next->id, tried));
+        uint64_t next_rank = rank(next, was_tried(next->id, tried));
         double price = next->cost * (in_flight + 1.0) / next->weight;
         if (!best || next_rank < best_rank || (next_rank == best_rank && price < best_price)) {
             best = next;
