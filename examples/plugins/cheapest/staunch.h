@@ -319,6 +319,18 @@ static inline staunch_pick_result staunch_delegate_pick(uint32_t group) {
 
 STAUNCH_IMPORT("pace", "delay") void staunch_delay(uint64_t duration);
 
+/* routing: for rewriters of requests. */
+
+STAUNCH_IMPORT("routing", "has-upstream") bool staunch_raw_has_upstream(const char *, size_t);
+static inline bool staunch_has_upstream(staunch_text name) {
+    return staunch_raw_has_upstream(name.data, name.length);
+}
+
+STAUNCH_IMPORT("routing", "send-to") bool staunch_raw_send_to(const char *, size_t);
+static inline bool staunch_send_to(staunch_text name) {
+    return staunch_raw_send_to(name.data, name.length);
+}
+
 /* request and response: of the exchange under way. */
 
 #define STAUNCH_READ(type, name, interface, function)                            \

@@ -340,6 +340,21 @@ pub const delegate = struct {
 };
 
 /// For rewriters of requests.
+pub const routing = struct {
+    const raw = struct {
+        extern "staunch:plugin/routing@0.1.0" fn @"has-upstream"(ptr: [*]const u8, len: usize) bool;
+        extern "staunch:plugin/routing@0.1.0" fn @"send-to"(ptr: [*]const u8, len: usize) bool;
+    };
+
+    pub fn hasUpstream(name: []const u8) bool {
+        return raw.@"has-upstream"(name.ptr, name.len);
+    }
+    pub fn sendTo(name: []const u8) bool {
+        return raw.@"send-to"(name.ptr, name.len);
+    }
+};
+
+/// For rewriters of requests.
 pub const pace = struct {
     pub extern "staunch:plugin/pace@0.1.0" fn delay(duration: u64) void;
 };

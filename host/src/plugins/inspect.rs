@@ -10,7 +10,7 @@ use crate::plugins::error::{CONTRACT, PluginError};
 const PACKAGE: &str = "staunch:plugin/";
 
 /// What the host grants.
-const GRANTED: [&str; 13] = [
+const GRANTED: [&str; 16] = [
     "types",
     "edits",
     "registration",
@@ -22,6 +22,9 @@ const GRANTED: [&str; 13] = [
     "random",
     "loads",
     "selection",
+    "delegate",
+    "pace",
+    "routing",
     "request",
     "response",
 ];
@@ -35,6 +38,10 @@ pub struct Exports {
     pub retry: bool,
     pub request_rewriter: bool,
     pub response_rewriter: bool,
+    pub request_body_rewriter: bool,
+    pub response_body_rewriter: bool,
+    /// Whether it hands its state to the version that replaces it.
+    pub handover: bool,
 }
 
 impl Exports {
@@ -60,6 +67,8 @@ pub(super) struct Inspected {
     pub(super) imports: Vec<String>,
     /// Whether it reads the times to a response head, which then have to be kept.
     pub(super) reads_latency: bool,
+    /// Whether it leaves a part of the decision to a balancer behind it.
+    pub(super) delegates: bool,
     /// The newest version of the contract it names ("0.1.0").
     pub(super) contract: String,
 }
@@ -80,12 +89,19 @@ pub(super) fn component(plugin: &str, component: &Component) -> Result<Inspected
         }
         _ => false,
     });
+    let delegates = imports.iter().filter_map(|name| contract_name(name)).any(|(name, _)| name == "delegate");
     let known = offered(plugin, exports.iter().map(String::as_str))?;
     let contract = imports.iter().chain(&exports).filter_map(|name| Some(contract_name(name)?.1)).max_by_key(|v| {
         // 0.1.10 is newer than 0.1.9.
         (v.len(), v.to_string())
     });
-    Ok(Inspected { exports: known, contract: contract.unwrap_or_default().to_owned(), imports, reads_latency })
+    Ok(Inspected {
+        exports: known,
+        contract: contract.unwrap_or_default().to_owned(),
+        imports,
+        reads_latency,
+        delegates,
+    })
 }
 
 /// Refuses an import that is not granted.
@@ -124,22 +140,37 @@ pub(super) fn offered<'a>(plugin: &str, names: impl Iterator<Item = &'a str> + C
     let mut lifecycle = false;
     for (interface, version) in names.clone().filter_map(contract_name) {
         check_version(plugin, version)?;
-        match interface {
-            "lifecycle" => lifecycle = true,
-            "balancer" => known.balancer = true,
-            "feedback" => known.feedback = true,
-            "retry" => known.retry = true,
-            "request-rewriter" => known.request_rewriter = true,
-            "response-rewriter" => known.response_rewriter = true,
-            _ if GRANTED.contains(&interface) => {}
+        let place = match interface {
+            "lifecycle" => &mut lifecycle,
+            "balancer" => &mut known.balancer,
+            "feedback" => &mut known.feedback,
+            "retry" => &mut known.retry,
+            "request-rewriter" => &mut known.request_rewriter,
+            "response-rewriter" => &mut known.response_rewriter,
+            "request-body-rewriter" => &mut known.request_body_rewriter,
+            "response-body-rewriter" => &mut known.response_body_rewriter,
+            "handover" => &mut known.handover,
+            _ if GRANTED.contains(&interface) => continue,
             _ => return Err(newer(plugin, interface, version)),
-        }
+        };
+        *place = true;
     }
     if known.kinds().next().is_none() {
         let mut exports: Vec<_> = names.map(str::to_owned).collect();
         exports.dedup();
         exports.truncate(20);
         return Err(PluginError::NothingKnown { plugin: plugin.to_owned(), exports });
+    }
+    for (body, head, side) in [
+        (known.request_body_rewriter, known.request_rewriter, "request"),
+        (known.response_body_rewriter, known.response_rewriter, "response"),
+    ] {
+        if body && !head {
+            return Err(PluginError::Shape {
+                plugin: plugin.to_owned(),
+                message: format!("it exports `{side}-body-rewriter` without `{side}-rewriter`"),
+            });
+        }
     }
     if !lifecycle {
         return Err(PluginError::NoLifecycle { plugin: plugin.to_owned() });

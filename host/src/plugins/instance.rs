@@ -7,6 +7,7 @@ use wasmtime::component::Instance as Linked;
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use crate::http::facts::{Exchange, Facts};
+use crate::plugins::behind::Behind;
 use crate::plugins::bindings::exports::staunch::plugin::lifecycle;
 use crate::plugins::clock::thread_cpu_time;
 use crate::plugins::engine::{MAX_TICKS_BETWEEN_LOOKS, Ticker};
@@ -59,6 +60,8 @@ pub(super) struct State {
     /// By handle.
     pub(super) metrics: Vec<Option<Arc<Cells>>>,
     pub(super) own_cells: OwnCells,
+    /// The balancers behind this one.
+    pub(super) behind: Behind,
     limiter: Limiter,
     budget: Budget,
 }
@@ -69,6 +72,7 @@ pub(super) enum Phase {
     /// No call, or one that has no exchange.
     Other,
     Configure,
+    Update,
     Pick,
     Decide,
     OnRequest,
@@ -84,6 +88,8 @@ pub(super) struct Asked {
     pub(super) non_idempotent: bool,
     pub(super) request_fields: Vec<String>,
     pub(super) response_fields: Vec<String>,
+    pub(super) skips_requests: bool,
+    pub(super) skips_responses: bool,
 }
 
 /// How a balancer wants to hear of outcomes.
@@ -177,6 +183,11 @@ impl<G> Instance<G> {
         &self.store.data().asked
     }
 
+    /// The balancers behind this one.
+    pub(super) fn behind(&mut self) -> &mut Behind {
+        &mut self.store.data_mut().behind
+    }
+
     pub(super) fn guest(&self) -> &G {
         &self.guest
     }
@@ -193,6 +204,7 @@ fn store(core: &Arc<UseCore>, worker: usize, loads: Option<Arc<Loads>>) -> Store
         asked: Asked::default(),
         metrics: Vec::new(),
         own_cells: OwnCells::default(),
+        behind: Behind::default(),
         limiter: Limiter { limit: core.plugin.limits().memory, used: 0 },
         budget: Budget::default(),
     };

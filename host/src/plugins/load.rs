@@ -137,6 +137,9 @@ fn embed_contract<'a>(module: &mut Vec<u8>, interfaces: impl Iterator<Item = &'a
          include staunch:plugin/host-imports@{version};\n\
          import staunch:plugin/loads@{version};\n\
          import staunch:plugin/selection@{version};\n\
+         import staunch:plugin/delegate@{version};\n\
+         import staunch:plugin/pace@{version};\n\
+         import staunch:plugin/routing@{version};\n\
          import staunch:plugin/response@{version};\n"
     );
     for export in exports {

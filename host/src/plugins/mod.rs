@@ -16,6 +16,7 @@
 //! [`Filter`]: crate::filters::Filter
 
 mod balancer;
+mod behind;
 #[allow(unsafe_code, unreachable_pub, unused_qualifications, dead_code, clippy::all, reason = "generated code")]
 mod bindings;
 pub mod builtin;
@@ -34,6 +35,7 @@ mod retry;
 mod rewriter;
 mod shared;
 mod uses;
+mod values;
 
 #[cfg(test)]
 mod guests;
@@ -50,7 +52,7 @@ pub use inspect::Exports;
 pub use metrics::{MetricValue, PluginMetric};
 pub use retry::ReadyRetry;
 pub use rewriter::ReadyRewriter;
-pub use uses::{Use, UseStatus};
+pub use uses::{Surroundings, Use, UseStatus};
 
 /// What a plugin decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -37,6 +37,10 @@ pub(super) struct UseCore {
     pub(super) kind: Kind,
     pub(super) name: Arc<str>,
     pub(super) settings: Settings,
+    /// The use of the balancer behind this one.
+    pub(super) behind: Option<Use>,
+    /// The upstreams of the configuration.
+    pub(super) upstreams: Arc<[Arc<str>]>,
     pub(super) shared: Shared,
     pub(super) metrics: Metrics,
     workers: Mutex<Vec<Arc<WorkerShare>>>,
@@ -70,6 +74,15 @@ pub(super) struct WorkerShare {
     log_lines: AtomicU32,
 }
 
+/// What a use may reach beside its own settings.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// For a balancer: the use of the one behind it.
+    pub behind: Option<Use>,
+    /// For a rewriter: the names of the upstreams there are.
+    pub upstreams: Arc<[Arc<str>]>,
+}
+
 /// How a use stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UseStatus {
@@ -98,13 +111,16 @@ pub struct UseStatus {
 }
 
 impl Use {
-    pub(super) fn new(plugin: Plugin, kind: Kind, name: &str, settings: Settings) -> Self {
+    pub(super) fn new(plugin: Plugin, kind: Kind, name: &str, settings: Settings, around: Surroundings) -> Self {
+        let shared = Shared::new(plugin.limits().shared);
         Self(Arc::new(UseCore {
             plugin,
             kind,
             name: name.into(),
             settings,
-            shared: Shared::default(),
+            behind: around.behind,
+            upstreams: around.upstreams,
+            shared,
             metrics: Metrics::default(),
             workers: Mutex::default(),
             memberships: AtomicU64::new(0),
@@ -145,6 +161,10 @@ impl Use {
 
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    pub(super) fn core(&self) -> &Arc<UseCore> {
+        &self.0
     }
 
     pub fn kind(&self) -> Kind {

@@ -363,6 +363,18 @@ func delay(duration uint64)
 // Delay holds the request back.
 func Delay(duration time.Duration) { delay(uint64(duration)) }
 
+// ---- routing: for rewriters of requests ----
+
+// HasUpstream tells whether the configuration has an upstream of this name.
+//
+//go:wasmimport staunch:plugin/routing@0.1.0 has-upstream
+func HasUpstream(name string) bool
+
+// SendTo has the request go to this upstream; false when there is none.
+//
+//go:wasmimport staunch:plugin/routing@0.1.0 send-to
+func SendTo(name string) bool
+
 // ---- request ----
 
 //go:wasmimport staunch:plugin/request@0.1.0 method
