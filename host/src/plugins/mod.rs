@@ -19,11 +19,14 @@ mod balancer;
 mod behind;
 #[allow(unsafe_code, unreachable_pub, unused_qualifications, dead_code, clippy::all, reason = "generated code")]
 mod bindings;
+mod body;
 pub mod builtin;
 mod clock;
 mod engine;
 mod error;
 mod faults;
+#[cfg(test)]
+mod golden;
 mod host;
 mod imports;
 mod inspect;
