@@ -31,11 +31,11 @@ pub(super) fn ask(exchange: &mut Exchange, who: u64, sources: &[KeySource]) {
     request.fields.set(b"host", format!("h{who:x}.test").as_bytes());
     request.mark_received();
     (exchange.route, exchange.upstream) = ("check".into(), "check".into());
-    let mut bytes = Vec::new();
-    exchange.key = (!sources.is_empty() && key::read(sources, exchange, &mut bytes)).then_some(bytes);
 }
 
-/// The hash of the key that [`ask`] left.
-pub(super) fn key_of(exchange: &Exchange) -> Option<u64> {
+/// Leaves the balancing key in the exchange, and answers its hash.
+pub(super) fn read_key(exchange: &mut Exchange, sources: &[KeySource]) -> Option<u64> {
+    let mut bytes = Vec::new();
+    exchange.key = (!sources.is_empty() && key::read(sources, exchange, &mut bytes)).then_some(bytes);
     exchange.key.as_deref().map(key::hash)
 }

@@ -21,7 +21,7 @@ pub(super) struct Rig {
     pub(super) loads: Arc<Loads>,
     used: Use,
     ready: ReadyBalancer,
-    exchange: Exchange,
+    pub(super) exchange: Exchange,
 }
 
 /// A call that ended badly, and whose.
@@ -108,12 +108,18 @@ impl Rig {
     pub(super) fn pick(&mut self, ask: Ask<'_>) -> Result<Pick, Broke> {
         people::ask(&mut self.exchange, ask.who, &self.ready.needs().key);
         self.exchange.tried.extend_from_slice(ask.tried);
+        self.pick_here(ask.random)
+    }
+
+    /// A pick for the request that stands in the exchange.
+    pub(super) fn pick_here(&mut self, random: u64) -> Result<Pick, Broke> {
+        self.exchange.appended.clear();
         let context = PickContext {
-            key: people::key_of(&self.exchange),
-            random: ask.random,
+            key: people::read_key(&mut self.exchange, &self.ready.needs().key),
+            random,
             now: self.simulation.now(),
-            attempt: ask.tried.len() as u32,
-            previous: ask.tried.last().copied(),
+            attempt: self.exchange.tried.len() as u32,
+            previous: self.exchange.tried.last().copied(),
         };
         match self.ready.as_balancer().pick(&mut self.exchange, context) {
             Pick::Abstain => Err(self.broke()),
@@ -158,24 +164,28 @@ impl Rig {
     /// An attempt has ended, and who asked for it hears of it.
     pub(super) fn leave(&mut self, id: EndpointId, end: End) -> Result<(), Broke> {
         self.loads.leave(0, id);
+        let weight = self.members.iter().find(|m| m.endpoint.id == id).map_or(1, |m| m.endpoint.weight);
+        self.observe(id, end, if end.status == 0 { weight } else { 0 });
+        Ok(())
+    }
+
+    /// How an attempt ended, and what passive health takes from the endpoint's weight for it.
+    pub(super) fn observe(&mut self, id: EndpointId, end: End, penalty: u32) {
         let needs = self.ready.needs();
         if needs.latency && end.status > 0 {
             self.loads.observe_latency(0, id, end.latency);
         }
-        let failed = end.status == 0;
+        let failed = end.status == 0 || penalty > 0;
         let wanted = match needs.feedback {
             Some(FeedbackKind::EveryAttempt) => true,
             Some(FeedbackKind::Failures) => failed,
             None => false,
         };
         if wanted {
-            let weight = self.members.iter().find(|m| m.endpoint.id == id).map_or(1, |m| m.endpoint.weight);
-            let penalty = if failed { weight } else { 0 };
             let (latency, status) = (end.latency, end.status);
             let sample = Sample { endpoint: id, latency, status, failed, penalty };
             self.ready.as_balancer().observe(sample);
         }
-        Ok(())
     }
 
     pub(super) fn wait(&mut self, time: Duration) -> Result<(), Broke> {

@@ -16,19 +16,40 @@ pub struct Subject {
     settings: Settings,
     builtin: Option<&'static str>,
     behind: Plugin,
+    upstreams: Arc<[Arc<str>]>,
 }
 
 impl Subject {
     /// # Errors
     /// When a balancer to stand behind it cannot be loaded.
     pub fn new(host: &PluginHost, plugin: Plugin, settings: Settings) -> Result<Self, PluginError> {
+        Self::with_behind(host, plugin, settings, BEHIND)
+    }
+
+    /// The same with a built-in balancer of the caller's choice behind it, where there is one at all.
+    ///
+    /// # Errors
+    /// When that balancer cannot be loaded.
+    pub fn with_behind(
+        host: &PluginHost,
+        plugin: Plugin,
+        settings: Settings,
+        behind: &str,
+    ) -> Result<Self, PluginError> {
         let same = |builtin: &&builtin::Builtin| digest(builtin.component) == plugin.digest();
         let builtin = builtin::BUILTINS.iter().find(same).map(|builtin| builtin.name);
-        let behind = match builtin::find(BEHIND) {
-            Some(behind) if plugin.delegates() => host.load(BEHIND, behind.component, Limits::default())?,
+        let behind = match builtin::find(behind) {
+            Some(behind) if plugin.delegates() => host.load(behind.name, behind.component, Limits::default())?,
             _ => plugin.clone(),
         };
-        Ok(Self { plugin, settings, builtin, behind })
+        Ok(Self { plugin, settings, builtin, behind, upstreams: Arc::default() })
+    }
+
+    /// Says which upstreams a rewriter may send requests to.
+    #[must_use]
+    pub fn with_upstreams(mut self, names: &[String]) -> Self {
+        self.upstreams = names.iter().map(|name| name.as_str().into()).collect();
+        self
     }
 
     pub fn plugin(&self) -> &Plugin {
@@ -68,7 +89,7 @@ impl Subject {
             (Kind::Balancer, true) => Some(self.behind(&simulation)?),
             _ => None,
         };
-        let around = Surroundings { behind, simulation: Some(simulation), ..Surroundings::default() };
+        let around = Surroundings { behind, upstreams: self.upstreams.clone(), simulation: Some(simulation) };
         self.plugin.use_in(kind, "its trial", &self.settings, around)
     }
 

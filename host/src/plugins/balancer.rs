@@ -159,10 +159,10 @@ impl Live {
             latency: core.plugin.reads_latency() || behind.reads_latency(),
             key: instance.asked().key.clone(),
         };
-        let clock = core.plugin.host().clock;
         Ok(Self {
             needs,
-            clock,
+            clock: core.plugin.host().clock,
+            now: core.now(),
             deadline: core.deadline(),
             slot: Slot::new(core, worker, instance),
             table,
@@ -170,7 +170,6 @@ impl Live {
             feedback,
             samples: Vec::with_capacity(feedback.map_or(0, |feedback| feedback.batch)),
             oldest: 0,
-            now: clock.now(),
         })
     }
 

@@ -41,9 +41,19 @@ impl Claim {
 pub struct Claims {
     pub made: Vec<Claim>,
     pub denied: Vec<Claim>,
+    /// The properties to judge; empty: all.
+    pub only: Vec<Property>,
 }
 
 impl Claims {
+    /// Whether any of these is to be judged. Every experiment may find that a call fails, or that nothing is picked.
+    pub(super) fn ask_for(&self, properties: &[Property]) -> bool {
+        let is_wanted = |property| [Property::Survival, Property::Availability].contains(property);
+        self.only.is_empty()
+            || self.only.iter().any(is_wanted)
+            || properties.iter().any(|property| self.only.contains(property))
+    }
+
     pub(super) fn says(&self, claim: Claim) -> Option<bool> {
         match claim {
             _ if self.made.contains(&claim) => Some(true),
@@ -91,9 +101,13 @@ pub(super) fn judge(subject: &Subject, seed: u64, claims: &Claims) -> Report {
             return report;
         }
     };
-    walk::judge(subject, seed, &mut report);
+    if claims.ask_for(&walk::JUDGED) {
+        walk::judge(subject, seed, &mut report);
+    }
     let mut experiment = |property, run: &mut dyn FnMut(&mut Report) -> Result<(), parts::Trouble>| {
-        if let Err(trouble) = run(&mut report) {
+        if claims.ask_for(&[property])
+            && let Err(trouble) = run(&mut report)
+        {
             trouble.note(property, &mut report);
         }
     };
@@ -106,8 +120,12 @@ pub(super) fn judge(subject: &Subject, seed: u64, claims: &Claims) -> Report {
     experiment(Property::Loads, &mut |report| loads::loads(subject, seed, &profile, claims, report));
     experiment(Property::Recovery, &mut |report| loads::recovery(subject, seed, report));
     experiment(Property::Memory, &mut |report| cost::memory(subject, seed, report));
-    determinism::judge(subject, seed, claims, &mut report);
-    cost::judge(subject, seed, &mut report);
+    if claims.ask_for(&[Property::Determinism]) {
+        determinism::judge(subject, seed, claims, &mut report);
+    }
+    if claims.ask_for(&[Property::Deadline, Property::Growth]) {
+        cost::judge(subject, seed, &mut report);
+    }
     report.sort();
     report
 }

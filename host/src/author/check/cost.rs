@@ -1,6 +1,6 @@
 //! What calls cost: from one endpoint to ten thousand, and after many.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fastrand::Rng;
 
@@ -156,14 +156,15 @@ impl Memory {
     /// A plugin that begins with more than this brings a collector, whose first collection may be late.
     const SMALL: usize = 3 << 19;
     const LEAST_COLLECTED: usize = 8 << 20;
-    const PATIENCE: Duration = Duration::from_secs(3);
+    /// CPU time.
+    const PATIENCE: Duration = Duration::from_secs(4);
 
     /// `call` answers the bytes that the instance has after one more call.
     pub(super) fn watch(&mut self, report: &mut Report, seed: u64, mut call: impl FnMut(u64) -> Result<usize, Broke>) {
-        let began = Instant::now();
+        let began = thread_cpu_time();
         let (mut number, mut bytes, mut first) = (0, 0, None);
         for look in Self::LOOKS {
-            while number < look && (number % 512 > 0 || began.elapsed() < Self::PATIENCE) {
+            while number < look && (number % 512 > 0 || thread_cpu_time() - began < Self::PATIENCE) {
                 match call(number) {
                     Ok(now) => {
                         bytes = now;

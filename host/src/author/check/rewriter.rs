@@ -44,7 +44,9 @@ pub(super) fn judge(subject: &Subject, seed: u64, claims: &Claims) -> Report {
     } else {
         determinism(subject, &one, seed, &seen, &mut report);
     }
-    memory(subject, seed, &mut report);
+    if claims.ask_for(&[Property::Memory]) {
+        memory(subject, seed, &mut report);
+    }
     report.sort();
     report
 }

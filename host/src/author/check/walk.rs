@@ -23,6 +23,17 @@ const MOST: usize = 12;
 const PATIENCE: Duration = Duration::from_secs(3);
 const MOST_TRIES: usize = 600;
 
+/// What a walk can stumble over.
+pub(super) const JUDGED: [Property; 7] = [
+    Property::Survival,
+    Property::EmptySet,
+    Property::Known,
+    Property::Readiness,
+    Property::Availability,
+    Property::Tried,
+    Property::Backups,
+];
+
 /// A walk: where it begins, and what happens.
 #[derive(Clone, Debug)]
 pub(super) struct Walk {
@@ -110,15 +121,7 @@ pub(super) fn judge(subject: &Subject, seed: u64, report: &mut Report) {
             }
         }
     }
-    for property in [
-        Property::Survival,
-        Property::EmptySet,
-        Property::Known,
-        Property::Readiness,
-        Property::Availability,
-        Property::Tried,
-        Property::Backups,
-    ] {
+    for property in JUDGED {
         let seen = if property == Property::Known { format!("{WALKS} walks, {picks} picks") } else { String::new() };
         report.holds(property, seen);
     }

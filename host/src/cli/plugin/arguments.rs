@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use staunch::author::check::Claim;
+use staunch::author::check::{Claim, Property};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
@@ -32,6 +32,9 @@ pub(crate) struct CheckArguments {
     /// Properties it is not meant to have.
     #[arg(long, value_name = "PROPERTY", value_delimiter = ',', value_parser = claims())]
     pub(super) no_claim: Vec<Claim>,
+    /// Properties to judge, and no others.
+    #[arg(long, value_name = "PROPERTY", value_delimiter = ',', value_parser = properties())]
+    pub(super) only: Vec<Property>,
 }
 
 /// The plugin's own settings.
@@ -43,6 +46,11 @@ pub(crate) struct SettingsArguments {
     /// A file with the plugin's settings.
     #[arg(short, long, value_name = "FILE")]
     pub(super) config_file: Option<PathBuf>,
+}
+
+fn properties() -> impl TypedValueParser<Value = Property> {
+    let named = |name: String| Property::ALL.into_iter().find(|p| p.name() == name).expect("a possible value");
+    PossibleValuesParser::new(Property::ALL.map(Property::name)).map(named)
 }
 
 fn claims() -> impl TypedValueParser<Value = Claim> {

@@ -9,11 +9,13 @@ use super::{Failure, say, subject};
 pub(super) fn check(arguments: &CheckArguments) -> Result<(), Failure> {
     let host = PluginHost::metered().map_err(Failure::internal)?;
     let subject = subject(&host, &arguments.file, arguments.settings.read()?)?;
-    let claims = Claims { made: arguments.claim.clone(), denied: arguments.no_claim.clone() };
+    let claims =
+        Claims { made: arguments.claim.clone(), denied: arguments.no_claim.clone(), only: arguments.only.clone() };
     let mut broken = Vec::new();
     for kind in subject.plugin().exports().kinds() {
         subject.try_out(kind).map_err(Failure::bad)?;
-        let report = judge(&subject, kind, arguments.seed, &claims);
+        let mut report = judge(&subject, kind, arguments.seed, &claims);
+        report.lines.retain(|(property, _)| claims.only.is_empty() || claims.only.contains(property));
         say(format_args!("{} as a {kind}\n{report}", subject.plugin().name()));
         broken.extend(report.broken().map(|property| property.name()));
     }
