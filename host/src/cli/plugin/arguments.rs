@@ -15,6 +15,8 @@ pub(crate) enum PluginCommand {
     },
     /// Judges a plugin by properties that every plugin of its kind has, with no proxy around it.
     Check(CheckArguments),
+    /// Runs recorded cases against a plugin, with no proxy around it.
+    Test(TestArguments),
 }
 
 #[derive(Debug, Args)]
@@ -35,6 +37,19 @@ pub(crate) struct CheckArguments {
     /// Properties to judge, and no others.
     #[arg(long, value_name = "PROPERTY", value_delimiter = ',', value_parser = properties())]
     pub(super) only: Vec<Property>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArguments {
+    /// A file of cases, or a folder with `cases.toml`, `*.cases.toml` or `cases/*.toml`.
+    #[arg(default_value = ".")]
+    pub(super) file: PathBuf,
+    /// Only cases with this in their name.
+    #[arg(long, value_name = "PART")]
+    pub(super) name: Option<String>,
+    /// Another file of the plugin than the one that the cases name.
+    #[arg(long, value_name = "FILE")]
+    pub(super) plugin: Option<PathBuf>,
 }
 
 /// The plugin's own settings.

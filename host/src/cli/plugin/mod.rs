@@ -3,6 +3,7 @@
 mod arguments;
 mod check;
 mod inspect;
+mod test;
 
 use std::path::Path;
 
@@ -19,6 +20,7 @@ pub(super) fn execute(command: PluginCommand) -> Result<(), Failure> {
     match command {
         PluginCommand::Inspect { file } => inspect::inspect(&file),
         PluginCommand::Check(arguments) => check::check(&arguments),
+        PluginCommand::Test(arguments) => test::test(&arguments),
     }
 }
 
