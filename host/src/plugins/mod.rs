@@ -18,6 +18,7 @@
 mod balancer;
 #[allow(unsafe_code, unreachable_pub, unused_qualifications, dead_code, clippy::all, reason = "generated code")]
 mod bindings;
+mod budget;
 pub mod builtin;
 mod clock;
 mod engine;
@@ -29,10 +30,12 @@ mod inspect;
 mod instance;
 mod load;
 mod metrics;
+mod probation;
 mod rebuild;
 mod retry;
 mod rewriter;
 mod shared;
+mod tally;
 mod uses;
 
 #[cfg(test)]
@@ -48,6 +51,7 @@ pub use faults::Cause;
 pub use host::{Limits, Plugin, PluginHost, digest, verify_digest};
 pub use inspect::Exports;
 pub use metrics::{MetricValue, PluginMetric};
+pub use probation::{Evidence, Probation, Verdict};
 pub use retry::ReadyRetry;
 pub use rewriter::ReadyRewriter;
 pub use uses::{Use, UseStatus};

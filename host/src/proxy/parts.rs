@@ -193,7 +193,7 @@ impl Builder<'_> {
     }
 
     fn load(&self, own: &config::Plugin) -> Result<Plugin, String> {
-        let limits = Limits { deadline: own.deadline, memory: own.memory, on_failure: own.on_failure };
+        let limits = Limits { deadline: own.deadline, memory: own.memory, on_failure: own.on_failure, cpu: own.cpu };
         let bytes = read(&own.path)?;
         if let Some(expected) = &own.sha256 {
             verify_digest(&own.name, &bytes, expected).map_err(|error| chain(&error))?;
