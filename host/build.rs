@@ -16,15 +16,20 @@ fn main() {
         return;
     };
     let mut list = String::from("&[\n");
+    let mut kinds = String::from("&[\n");
     for (name, kind) in BUILTINS {
         let file = file(found, name);
         println!("cargo::rerun-if-changed={}", file.display());
+        kinds += &format!("({name:?}, PluginKind::{kind}),\n");
         list += &format!("Builtin {{ name: {name:?}, kind: Kind::{kind}, component: include_bytes!({file:?}) }},\n");
     }
     list += "]\n";
+    kinds += "]\n";
     println!("cargo::rerun-if-changed=builtins.rs");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
-    fs::write(out.join("builtins.rs"), list).expect("cargo's own directory can be written");
+    for (file, text) in [("builtins.rs", list), ("builtin_kinds.rs", kinds)] {
+        fs::write(out.join(file), text).expect("cargo's own directory can be written");
+    }
 }
 
 /// Where the plugins may be: where somebody says, in the target directory of this build wherever that is, or beside

@@ -13,6 +13,9 @@ pub mod imports {
                 include staunch:plugin/host-imports@0.1.0;
                 import staunch:plugin/loads@0.1.0;
                 import staunch:plugin/selection@0.1.0;
+                import staunch:plugin/delegate@0.1.0;
+                import staunch:plugin/pace@0.1.0;
+                import staunch:plugin/routing@0.1.0;
                 import staunch:plugin/response@0.1.0;
                 import staunch:plugin/edits@0.1.0;
             }
@@ -83,5 +86,32 @@ pub mod response_rewriter {
         pub_export_macro: true,
         export_macro_name: "__export_response_rewriter",
         inline: "package staunch:sdk; world response-rewriter { export staunch:plugin/response-rewriter@0.1.0; }",
+    });
+}
+
+pub mod handover {
+    wit_bindgen::generate!({
+        path: "wit",
+        pub_export_macro: true,
+        export_macro_name: "__export_handover",
+        inline: "package staunch:sdk; world handover { export staunch:plugin/handover@0.1.0; }",
+    });
+}
+
+pub mod request_body {
+    wit_bindgen::generate!({
+        path: "wit",
+        pub_export_macro: true,
+        export_macro_name: "__export_request_body",
+        inline: "package staunch:sdk; world request-body-rewriter { export staunch:plugin/request-body-rewriter@0.1.0; }",
+    });
+}
+
+pub mod response_body {
+    wit_bindgen::generate!({
+        path: "wit",
+        pub_export_macro: true,
+        export_macro_name: "__export_response_body",
+        inline: "package staunch:sdk; world response-body-rewriter { export staunch:plugin/response-body-rewriter@0.1.0; }",
     });
 }

@@ -4,51 +4,35 @@
 ///
 /// ```text
 /// staunch_plugin::export!(balancer: MyType);
-/// staunch_plugin::export!(balancer: MyType + feedback);           // which also implements Feedback
 /// staunch_plugin::export!(retry: MyType);
-/// staunch_plugin::export!(rewriter: MyType + request);            // which implements RequestRewriter
-/// staunch_plugin::export!(rewriter: MyType + response);           // which implements ResponseRewriter
-/// staunch_plugin::export!(rewriter: MyType + request + response); // which implements both
+/// staunch_plugin::export!(rewriter: MyType + request);
 /// ```
+///
+/// Each further part is a trait that the type implements:
+///
+/// | kind | part | trait |
+/// |---|---|---|
+/// | `balancer` | `feedback` | [`Feedback`](crate::Feedback) |
+/// | `rewriter` | `request`, `response`: at least one | [`RequestRewriter`](crate::RequestRewriter), [`ResponseRewriter`](crate::ResponseRewriter) |
+/// | `rewriter` | `request_body`, `response_body` | [`RequestBodyRewriter`](crate::RequestBodyRewriter), [`ResponseBodyRewriter`](crate::ResponseBodyRewriter) |
+/// | any | `handover` | [`Handover`](crate::Handover) |
 ///
 /// In a native build it only checks that the type implements these traits.
 #[macro_export]
 macro_rules! export {
-    (balancer: $plugin:ident) => {
-        $crate::__export!($plugin: Balancer, BalancerExport, lifecycle __export_lifecycle, balancer __export_balancer);
+    (balancer: $plugin:ident $(+ $part:ident)*) => {
+        $crate::__export!($plugin, BalancerExport, lifecycle balancer $($part)*);
     };
-    (balancer: $plugin:ident + feedback) => {
-        $crate::__export!(
-            $plugin: Feedback, BalancerExport,
-            lifecycle __export_lifecycle, balancer __export_balancer, feedback __export_feedback
-        );
+    (retry: $plugin:ident $(+ $part:ident)*) => {
+        $crate::__export!($plugin, RetryExport, lifecycle retry $($part)*);
     };
-    (retry: $plugin:ident) => {
-        $crate::__export!($plugin: Retry, RetryExport, lifecycle __export_lifecycle, retry __export_retry);
-    };
-    (rewriter: $plugin:ident + request) => {
-        $crate::__export!(
-            $plugin: RequestRewriter, RewriterExport,
-            lifecycle __export_lifecycle, request_rewriter __export_request_rewriter
-        );
-    };
-    (rewriter: $plugin:ident + response) => {
-        $crate::__export!(
-            $plugin: ResponseRewriter, RewriterExport,
-            lifecycle __export_lifecycle, response_rewriter __export_response_rewriter
-        );
-    };
-    (rewriter: $plugin:ident + request + response) => {
-        $crate::__export!(
-            $plugin: RequestRewriter + $crate::ResponseRewriter, RewriterExport,
-            lifecycle __export_lifecycle,
-            request_rewriter __export_request_rewriter, response_rewriter __export_response_rewriter
-        );
+    (rewriter: $plugin:ident $(+ $part:ident)+) => {
+        $crate::__export!($plugin, RewriterExport, lifecycle $($part)*);
     };
     ($($other:tt)*) => {
         ::std::compile_error!(
-            "write `balancer: MyType`, `balancer: MyType + feedback`, `retry: MyType`, `rewriter: MyType + request`, \
-             `rewriter: MyType + response` or `rewriter: MyType + request + response`"
+            "write `balancer: MyType`, `retry: MyType` or `rewriter: MyType + request`, with what else it implements \
+             behind a `+`: `feedback`, `request`, `response`, `request_body`, `response_body`, `handover`"
         );
     };
 }
@@ -57,11 +41,34 @@ macro_rules! export {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export {
-    ($plugin:ident: $first:ident $(+ $more:path)?, $($rest:tt)*) => {
+    ($plugin:ident, $export:ident, $($part:ident)+) => {
         const _: () = {
-            const fn implements<T: $crate::$first $(+ $more)?>() {}
+            $($crate::__part!($plugin $part);)+
+        };
+    };
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __part {
+    ($plugin:ident lifecycle) => {};
+    ($plugin:ident balancer) => { $crate::__part!($plugin: Balancer); };
+    ($plugin:ident feedback) => { $crate::__part!($plugin: Feedback); };
+    ($plugin:ident retry) => { $crate::__part!($plugin: Retry); };
+    ($plugin:ident request) => { $crate::__part!($plugin: RequestRewriter); };
+    ($plugin:ident response) => { $crate::__part!($plugin: ResponseRewriter); };
+    ($plugin:ident request_body) => { $crate::__part!($plugin: RequestBodyRewriter); };
+    ($plugin:ident response_body) => { $crate::__part!($plugin: ResponseBodyRewriter); };
+    ($plugin:ident handover) => { $crate::__part!($plugin: Handover); };
+    ($plugin:ident: $implemented:ident) => {
+        const _: () = {
+            const fn implements<T: $crate::$implemented>() {}
             implements::<$plugin>();
         };
+    };
+    ($plugin:ident $other:ident) => {
+        ::std::compile_error!(::std::concat!("there is no part `", ::std::stringify!($other), "`"));
     };
 }
 
@@ -69,7 +76,7 @@ macro_rules! __export {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export {
-    ($plugin:ident: $first:ident $(+ $more:path)?, $export:ident, $($interface:ident $macro:ident),+) => {
+    ($plugin:ident, $export:ident, $($part:ident)+) => {
         const _: () = {
             ::std::thread_local! {
                 static PLUGIN: ::std::cell::RefCell<::std::option::Option<$plugin>> =
@@ -82,19 +89,78 @@ macro_rules! __export {
             }
 
             type Export = $crate::export::$export<$plugin>;
-            $($crate::bindings::$interface::$macro!(Export with_types_in $crate::bindings::$interface);)+
+            $($crate::__part!($plugin $part);)+
         };
     };
 }
 
 #[cfg(target_arch = "wasm32")]
-pub use adapters::{BalancerExport, Kept, RetryExport, RewriterExport};
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __part {
+    ($plugin:ident lifecycle) => {
+        $crate::bindings::lifecycle::__export_lifecycle!(Export with_types_in $crate::bindings::lifecycle);
+    };
+    ($plugin:ident balancer) => {
+        $crate::bindings::balancer::__export_balancer!(Export with_types_in $crate::bindings::balancer);
+    };
+    ($plugin:ident feedback) => {
+        $crate::bindings::feedback::__export_feedback!(Export with_types_in $crate::bindings::feedback);
+    };
+    ($plugin:ident retry) => {
+        $crate::bindings::retry::__export_retry!(Export with_types_in $crate::bindings::retry);
+    };
+    ($plugin:ident request) => {
+        $crate::bindings::request_rewriter::__export_request_rewriter!(
+            Export with_types_in $crate::bindings::request_rewriter
+        );
+    };
+    ($plugin:ident response) => {
+        $crate::bindings::response_rewriter::__export_response_rewriter!(
+            Export with_types_in $crate::bindings::response_rewriter
+        );
+    };
+    ($plugin:ident request_body) => {
+        ::std::thread_local! {
+            static REQUEST_BODIES: $crate::export::Bodies<<$plugin as $crate::RequestBodyRewriter>::Body> =
+                const { $crate::export::Bodies::new() };
+        }
+
+        impl $crate::export::KeptRequestBodies for $plugin {
+            const BODIES: &'static ::std::thread::LocalKey<$crate::export::Bodies<Self::Body>> = &REQUEST_BODIES;
+        }
+
+        $crate::bindings::request_body::__export_request_body!(Export with_types_in $crate::bindings::request_body);
+    };
+    ($plugin:ident response_body) => {
+        ::std::thread_local! {
+            static RESPONSE_BODIES: $crate::export::Bodies<<$plugin as $crate::ResponseBodyRewriter>::Body> =
+                const { $crate::export::Bodies::new() };
+        }
+
+        impl $crate::export::KeptResponseBodies for $plugin {
+            const BODIES: &'static ::std::thread::LocalKey<$crate::export::Bodies<Self::Body>> = &RESPONSE_BODIES;
+        }
+
+        $crate::bindings::response_body::__export_response_body!(Export with_types_in $crate::bindings::response_body);
+    };
+    ($plugin:ident handover) => {
+        $crate::bindings::handover::__export_handover!(Export with_types_in $crate::bindings::handover);
+    };
+    ($plugin:ident $other:ident) => {
+        ::std::compile_error!(::std::concat!("there is no part `", ::std::stringify!($other), "`"));
+    };
+}
+
+#[cfg(target_arch = "wasm32")]
+pub use adapters::{BalancerExport, Bodies, Kept, KeptRequestBodies, KeptResponseBodies, RetryExport, RewriterExport};
 
 #[cfg(target_arch = "wasm32")]
 mod adapters {
     //! Between the generated exports and the traits of this crate.
 
     use std::cell::RefCell;
+    use std::collections::BTreeMap;
     use std::marker::PhantomData;
     use std::thread::LocalKey;
     use std::time::Duration;
@@ -102,12 +168,12 @@ mod adapters {
     use crate::bindings::imports::staunch::plugin::{edits, types};
     use crate::bindings::request_rewriter::exports::staunch::plugin::request_rewriter;
     use crate::bindings::response_rewriter::exports::staunch::plugin::response_rewriter;
-    use crate::bindings::{balancer, feedback, lifecycle, retry};
+    use crate::bindings::{balancer, feedback, handover, lifecycle, request_body, response_body, retry};
     use crate::{
         AttemptContext, Balancer, BalancerNeeds, Config, Endpoint, EndpointChange, Endpoints, Failure, Feedback,
-        FieldEdit, Instant, Invalid, LocalResponse, MethodKind, Outcome, PickContext, PickError, RequestAction,
-        RequestRewriter, ResponseAction, ResponseRewriter, Retry, RetryNeeds, Rewriter, RewriterNeeds, Sample,
-        TargetEdit, Wanted, clock,
+        FieldEdit, Handover, Instant, Invalid, LocalResponse, MethodKind, Outcome, PickContext, PickError,
+        RequestAction, RequestBodyRewriter, RequestRewriter, ResponseAction, ResponseBodyRewriter, ResponseRewriter,
+        Retry, RetryNeeds, Rewriter, RewriterNeeds, Sample, TargetEdit, Wanted, clock,
     };
 
     /// The one value of a plugin's type, once it is configured.
@@ -267,6 +333,112 @@ mod adapters {
             }
         }
     }
+
+    /// The bodies that a rewriter has under way, by the host's names for them.
+    pub struct Bodies<B>(RefCell<BTreeMap<u32, B>>);
+
+    impl<B> Bodies<B> {
+        pub const fn new() -> Self {
+            Self(RefCell::new(BTreeMap::new()))
+        }
+
+        fn begin(&self, body: u32, begun: Option<B>) -> bool {
+            let rewritten = begun.is_some();
+            if let Some(begun) = begun {
+                self.0.borrow_mut().insert(body, begun);
+            }
+            rewritten
+        }
+
+        /// A body that is not under way passes as it is.
+        fn rewrite(
+            &self,
+            body: u32,
+            piece: Vec<u8>,
+            last: bool,
+            rewrite: impl FnOnce(&mut B, Vec<u8>) -> Vec<u8>,
+        ) -> Vec<u8> {
+            let mut bodies = self.0.borrow_mut();
+            let rewritten = match bodies.get_mut(&body) {
+                Some(state) => rewrite(state, piece),
+                None => piece,
+            };
+            if last {
+                bodies.remove(&body);
+            }
+            rewritten
+        }
+
+        fn abandon(&self, body: u32) {
+            self.0.borrow_mut().remove(&body);
+        }
+    }
+
+    pub trait KeptRequestBodies: RequestBodyRewriter + Kept {
+        const BODIES: &'static LocalKey<Bodies<Self::Body>>;
+    }
+
+    pub trait KeptResponseBodies: ResponseBodyRewriter + Kept {
+        const BODIES: &'static LocalKey<Bodies<Self::Body>>;
+    }
+
+    impl<T: KeptRequestBodies> request_body::exports::staunch::plugin::request_body_rewriter::Guest for RewriterExport<T> {
+        fn begin(body: u32) -> bool {
+            let begun = with(|plugin: &mut T| plugin.begin()).flatten();
+            T::BODIES.with(|bodies| bodies.begin(body, begun))
+        }
+
+        fn rewrite(body: u32, piece: Vec<u8>, last: bool) -> Vec<u8> {
+            T::BODIES.with(|bodies| {
+                bodies.rewrite(body, piece, last, |state, piece| {
+                    with(|plugin: &mut T| plugin.rewrite(state, piece, last)).unwrap_or_default()
+                })
+            })
+        }
+
+        fn abandon(body: u32) {
+            T::BODIES.with(|bodies| bodies.abandon(body));
+        }
+    }
+
+    impl<T: KeptResponseBodies> response_body::exports::staunch::plugin::response_body_rewriter::Guest
+        for RewriterExport<T>
+    {
+        fn begin(body: u32) -> bool {
+            let begun = with(|plugin: &mut T| plugin.begin()).flatten();
+            T::BODIES.with(|bodies| bodies.begin(body, begun))
+        }
+
+        fn rewrite(body: u32, piece: Vec<u8>, last: bool) -> Vec<u8> {
+            T::BODIES.with(|bodies| {
+                bodies.rewrite(body, piece, last, |state, piece| {
+                    with(|plugin: &mut T| plugin.rewrite(state, piece, last)).unwrap_or_default()
+                })
+            })
+        }
+
+        fn abandon(body: u32) {
+            T::BODIES.with(|bodies| bodies.abandon(body));
+        }
+    }
+
+    macro_rules! hands_over {
+        ($($export:ident)+) => {
+            $(
+                impl<T: Handover + Kept> handover::exports::staunch::plugin::handover::Guest for $export<T> {
+                    fn save() -> Vec<u8> {
+                        with(|plugin: &mut T| plugin.save()).unwrap_or_default()
+                    }
+
+                    fn restore(state: Vec<u8>) {
+                        with(|plugin: &mut T| plugin.restore(&state));
+                    }
+                }
+            )+
+        };
+    }
+
+    hands_over!(BalancerExport RetryExport RewriterExport);
 
     fn endpoint(endpoint: types::Endpoint) -> Endpoint {
         Endpoint {

@@ -7,6 +7,9 @@
 //! | balancer | [`Balancer`], and [`Feedback`] if it learns | which endpoint an attempt goes to |
 //! | retry policy | [`Retry`] | whether a failed attempt is followed by another |
 //! | rewriter | [`Rewriter`] with [`RequestRewriter`], [`ResponseRewriter`] or both | how heads are changed |
+//! | | and [`RequestBodyRewriter`], [`ResponseBodyRewriter`] | how bodies are changed |
+//!
+//! A plugin of any kind may hand what it learned to its successor: [`Handover`].
 //!
 //! Implement the trait on a type of yours, name the type in [`export!`], build with
 //! `cargo build --release --target wasm32-unknown-unknown`. What you build loads as it is:
@@ -156,14 +159,17 @@
 #[doc(hidden)]
 pub mod bindings;
 pub mod clock;
+pub mod delegate;
 #[doc(hidden)]
 pub mod export;
 pub mod loads;
 pub mod log;
 pub mod metrics;
+pub mod pace;
 pub mod random;
 pub mod request;
 pub mod response;
+pub mod routing;
 pub mod selection;
 pub mod shared;
 #[cfg(not(target_arch = "wasm32"))]
@@ -172,6 +178,7 @@ pub mod testing;
 mod balancer;
 mod config;
 mod endpoints;
+mod handover;
 mod host;
 mod retry;
 mod rewriter;
@@ -181,10 +188,11 @@ pub use balancer::{Balancer, BalancerNeeds, Feedback, FeedbackKind, KeySource, P
 pub use clock::Instant;
 pub use config::{Config, Invalid, Issue, Issues, Setting, choose};
 pub use endpoints::{Endpoint, EndpointChange, EndpointId, Endpoints};
+pub use handover::Handover;
 pub use retry::{AttemptContext, Failure, MethodKind, Outcome, Retry, RetryNeeds, RetryPlan};
 pub use rewriter::{
-    FieldEdit, LocalResponse, RequestAction, RequestRewriter, ResponseAction, ResponseRewriter, Rewriter,
-    RewriterNeeds, TargetEdit, Wanted, WantedField,
+    FieldEdit, LocalResponse, RequestAction, RequestBodyRewriter, RequestRewriter, ResponseAction,
+    ResponseBodyRewriter, ResponseRewriter, Rewriter, RewriterNeeds, TargetEdit, Wanted, WantedField,
 };
 pub use spelling::nearest;
 

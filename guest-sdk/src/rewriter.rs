@@ -29,6 +29,40 @@ pub trait ResponseRewriter: Rewriter {
     fn on_response(&mut self, wanted: &Wanted) -> ResponseAction;
 }
 
+/// Rewrites the bodies of requests, piece by piece as they come. Exported with
+/// `export!(rewriter: MyType + request + request_body)`.
+///
+/// What a piece becomes goes on at once: what has to be seen together with the piece that follows is kept in `Body`,
+/// as little of it as can be. Many bodies may be under way at once.
+pub trait RequestBodyRewriter: RequestRewriter {
+    /// What is kept of one body while it is under way.
+    type Body: 'static;
+
+    /// Looks at a request with a body, after `on_request`; all is read through [`crate::request`]. `None` lets the
+    /// body pass as it is, which costs nothing further. Otherwise it goes on without `content-length`.
+    fn begin(&mut self) -> Option<Self::Body>;
+
+    /// What a piece of the body, at most 64 KiB, becomes, at most 1 MiB; with `last`, when the piece may be empty,
+    /// all that is still to come. Has 20 ms of CPU time. A body that breaks off is dropped instead.
+    fn rewrite(&mut self, body: &mut Self::Body, piece: Vec<u8>, last: bool) -> Vec<u8>;
+}
+
+/// Rewrites the bodies of responses as [`RequestBodyRewriter`] does those of requests. Exported with
+/// `export!(rewriter: MyType + response + response_body)`.
+///
+/// Responses without a body, and those that the proxy or a rewriter makes, are not shown.
+pub trait ResponseBodyRewriter: ResponseRewriter {
+    /// What is kept of one body while it is under way.
+    type Body: 'static;
+
+    /// Looks at a response with a body, after `on_response`; all is read through [`crate::request`] and
+    /// [`crate::response`]. `None` lets it pass.
+    fn begin(&mut self) -> Option<Self::Body>;
+
+    /// What a piece becomes.
+    fn rewrite(&mut self, body: &mut Self::Body, piece: Vec<u8>, last: bool) -> Vec<u8>;
+}
+
 /// What a rewriter may ask for while it is configured.
 #[derive(Debug)]
 pub struct RewriterNeeds(());
@@ -46,6 +80,16 @@ impl RewriterNeeds {
     /// Has the first value of a response header passed to `on_response`.
     pub fn want_response_field(&mut self, name: &str) -> WantedField {
         WantedField(host::registration::want_response_field(name))
+    }
+
+    /// Has `on_request` not called, for settings that leave nothing to do there.
+    pub fn skip_requests(&mut self) {
+        host::registration::skip_requests();
+    }
+
+    /// Has `on_response` not called.
+    pub fn skip_responses(&mut self) {
+        host::registration::skip_responses();
     }
 }
 

@@ -14,3 +14,9 @@ pub fn key() -> Option<Vec<u8>> {
 pub fn tried() -> Vec<EndpointId> {
     host::selection::tried()
 }
+
+/// Adds a header to the response, if it comes from the endpoint that this pick names: a cookie that brings the client
+/// back to it. At most 8; names and values as in [`crate::FieldEdit`].
+pub fn append_response_field(name: &str, value: impl AsRef<[u8]>) {
+    host::selection::append_response_field(name, value.as_ref());
+}

@@ -1,9 +1,12 @@
 //! State shared by the instances of one use of a plugin on every worker, and kept when an instance is thrown away
-//! after a fault.
+//! after a fault or for a new version of the plugin.
 //!
-//! A use may have 1024 cells, and 10,000 values of together 1 MiB, names counted.
+//! A use may have 1024 cells, and values of together 1 MiB or what the operator gives it
+//! (`[plugins.NAME] shared = "10MiB"`), with 64 bytes and its name counted for each.
 
-use crate::host;
+use std::time::Duration;
+
+use crate::{clock, host};
 
 /// A shared 64-bit number, 0 at first.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +69,16 @@ pub fn get(key: &str) -> Option<Value> {
 /// Nothing was written.
 pub fn put(key: &str, bytes: &[u8], version: Option<u64>) -> Result<u64, PutError> {
     host::shared::put(key, bytes, version)
+}
+
+/// Writes a value as [`put`] does, for a while: it is forgotten `max_age` after it was last written, and earlier when
+/// room is wanted for another and no other remembered value has been written or read less recently.
+///
+/// # Errors
+///
+/// Nothing was written.
+pub fn remember(key: &str, bytes: &[u8], version: Option<u64>, max_age: Duration) -> Result<u64, PutError> {
+    host::shared::remember(key, bytes, version, clock::nanos(max_age))
 }
 
 /// Removes a value.

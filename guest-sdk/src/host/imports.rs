@@ -1,7 +1,7 @@
 //! The contract's imports with the types of this crate.
 
 pub(crate) use crate::bindings::imports::staunch::plugin::{
-    clock, config, loads, random, request, response, selection,
+    clock, config, loads, pace, random, request, response, routing, selection,
 };
 
 pub(crate) mod registration {
@@ -10,7 +10,9 @@ pub(crate) mod registration {
     use crate::bindings::imports::staunch::plugin::registration as wit;
     use crate::{FeedbackKind, KeySource, clock};
 
-    pub(crate) use wit::{want_non_idempotent, want_request_field, want_response_field, want_status};
+    pub(crate) use wit::{
+        skip_requests, skip_responses, want_non_idempotent, want_request_field, want_response_field, want_status,
+    };
 
     pub(crate) fn want_key(source: &KeySource) {
         wit::want_key(&match source.clone() {
@@ -68,9 +70,31 @@ pub(crate) mod shared {
     pub(crate) use wit::{cell, compare_exchange, delete, fetch_add, get, load};
 
     pub(crate) fn put(key: &str, value: &[u8], version: Option<u64>) -> Result<u64, PutError> {
-        wit::put(key, value, version).map_err(|error| match error {
+        wit::put(key, value, version).map_err(not_put)
+    }
+
+    pub(crate) fn remember(key: &str, value: &[u8], version: Option<u64>, max_age: u64) -> Result<u64, PutError> {
+        wit::remember(key, value, version, max_age).map_err(not_put)
+    }
+
+    fn not_put(error: wit::SharedError) -> PutError {
+        match error {
             wit::SharedError::Full => PutError::Full,
             wit::SharedError::Conflict => PutError::Conflict,
+        }
+    }
+}
+
+pub(crate) mod delegate {
+    use crate::PickError;
+    use crate::bindings::imports::staunch::plugin::delegate as wit;
+
+    pub(crate) use wit::group;
+
+    pub(crate) fn pick(group: u32) -> Result<u32, PickError> {
+        wit::pick(group).map_err(|error| match error {
+            wit::NoPick::Unavailable => PickError::Unavailable,
+            wit::NoPick::Overloaded => PickError::Overloaded,
         })
     }
 }

@@ -18,11 +18,22 @@ pub(super) struct State {
     pub(super) non_idempotent: bool,
     pub(super) request_fields: Vec<String>,
     pub(super) response_fields: Vec<String>,
+    pub(super) skips_requests: bool,
+    pub(super) skips_responses: bool,
+    pub(super) upstreams: Vec<String>,
+    pub(super) sent_to: Option<String>,
+    pub(super) delay: Option<Duration>,
+    /// The endpoints of each group, and how often it was asked.
+    pub(super) groups: Vec<(Vec<EndpointId>, usize)>,
+    /// Endpoints the balancer behind never picks.
+    pub(super) avoided: Vec<EndpointId>,
+    pub(super) appended: Vec<(String, Vec<u8>)>,
     pub(super) log_level: Level,
     pub(super) logs: Vec<(Level, String)>,
     pub(super) metrics: Vec<(String, Metric)>,
     pub(super) cells: Vec<(String, u64)>,
-    pub(super) values: BTreeMap<String, (Vec<u8>, u64)>,
+    /// With their versions and, for those to be remembered, when they are forgotten.
+    pub(super) values: BTreeMap<String, (Vec<u8>, u64, Option<u64>)>,
     pub(super) versions: u64,
     pub(super) shared_is_full: bool,
     pub(super) monotonic: u64,
@@ -56,6 +67,14 @@ impl State {
             non_idempotent: false,
             request_fields: Vec::new(),
             response_fields: Vec::new(),
+            skips_requests: false,
+            skips_responses: false,
+            upstreams: Vec::new(),
+            sent_to: None,
+            delay: None,
+            groups: Vec::new(),
+            avoided: Vec::new(),
+            appended: Vec::new(),
             log_level: Level::Debug,
             logs: Vec::new(),
             metrics: Vec::new(),
@@ -142,6 +161,14 @@ pub(crate) mod registration {
 
     pub(crate) fn want_response_field(name: &str) -> u32 {
         called("registration.want-response-field", |state| push(&mut state.response_fields, name))
+    }
+
+    pub(crate) fn skip_requests() {
+        called("registration.skip-requests", |state| state.skips_requests = true);
+    }
+
+    pub(crate) fn skip_responses() {
+        called("registration.skip-responses", |state| state.skips_responses = true);
     }
 
     fn push(names: &mut Vec<String>, name: &str) -> u32 {
@@ -263,21 +290,42 @@ pub(crate) mod shared {
     }
 
     pub(crate) fn get(key: &str) -> Option<(Vec<u8>, u64)> {
-        called("shared.get", |state| state.values.get(key).cloned())
+        called("shared.get", |state| find(state, key))
     }
 
     pub(crate) fn put(key: &str, value: &[u8], version: Option<u64>) -> Result<u64, PutError> {
-        called("shared.put", |state| {
-            if state.values.get(key).map(|&(_, version)| version) != version {
-                return Err(PutError::Conflict);
-            }
-            if state.shared_is_full {
-                return Err(PutError::Full);
-            }
-            state.versions += 1;
-            state.values.insert(key.to_owned(), (value.to_vec(), state.versions));
-            Ok(state.versions)
+        called("shared.put", |state| write(state, key, value, version, None))
+    }
+
+    pub(crate) fn remember(key: &str, value: &[u8], version: Option<u64>, max_age: u64) -> Result<u64, PutError> {
+        called("shared.remember", |state| {
+            let until = state.monotonic.saturating_add(max_age);
+            write(state, key, value, version, Some(until))
         })
+    }
+
+    fn find(state: &mut State, key: &str) -> Option<(Vec<u8>, u64)> {
+        let now = state.monotonic;
+        state.values.retain(|_, (_, _, until)| until.is_none_or(|until| now < until));
+        state.values.get(key).map(|(bytes, version, _)| (bytes.clone(), *version))
+    }
+
+    fn write(
+        state: &mut State,
+        key: &str,
+        value: &[u8],
+        version: Option<u64>,
+        until: Option<u64>,
+    ) -> Result<u64, PutError> {
+        if find(state, key).map(|(_, version)| version) != version {
+            return Err(PutError::Conflict);
+        }
+        if state.shared_is_full {
+            return Err(PutError::Full);
+        }
+        state.versions += 1;
+        state.values.insert(key.to_owned(), (value.to_vec(), state.versions, until));
+        Ok(state.versions)
     }
 
     pub(crate) fn delete(key: &str) {
@@ -350,6 +398,61 @@ pub(crate) mod selection {
 
     pub(crate) fn tried() -> Vec<EndpointId> {
         called("selection.tried", |state| state.tried.clone())
+    }
+
+    pub(crate) fn append_response_field(name: &str, value: &[u8]) {
+        called("selection.append-response-field", |state| state.appended.push((name.to_owned(), value.to_vec())));
+    }
+}
+
+pub(crate) mod delegate {
+    use super::*;
+    use crate::PickError;
+
+    pub(crate) fn group(endpoints: &[EndpointId]) -> u32 {
+        called("delegate.group", |state| {
+            state.groups.push((endpoints.to_vec(), 0));
+            state.groups.len() as u32 - 1
+        })
+    }
+
+    /// In turn.
+    pub(crate) fn pick(group: u32) -> Result<EndpointId, PickError> {
+        called("delegate.pick", |state| {
+            let Some((endpoints, asked)) = state.groups.get_mut(group as usize) else {
+                return Err(PickError::Unavailable);
+            };
+            let usable: Vec<_> = endpoints.iter().filter(|id| !state.avoided.contains(id)).collect();
+            let picked = usable.get(*asked % usable.len().max(1)).map(|&&id| id);
+            *asked += 1;
+            picked.ok_or(PickError::Unavailable)
+        })
+    }
+}
+
+pub(crate) mod pace {
+    use super::*;
+
+    pub(crate) fn delay(nanos: u64) {
+        called("pace.delay", |state| state.delay = state.delay.max(Some(Duration::from_nanos(nanos))));
+    }
+}
+
+pub(crate) mod routing {
+    use super::*;
+
+    pub(crate) fn has_upstream(name: &str) -> bool {
+        called("routing.has-upstream", |state| state.upstreams.iter().any(|known| known == name))
+    }
+
+    pub(crate) fn send_to(name: &str) -> bool {
+        called("routing.send-to", |state| {
+            let known = state.upstreams.iter().any(|known| known == name);
+            if known {
+                state.sent_to = Some(name.to_owned());
+            }
+            known
+        })
     }
 }
 

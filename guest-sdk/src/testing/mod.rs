@@ -166,6 +166,41 @@ impl Host {
         state(|state| state.shared_is_full = true);
     }
 
+    /// Names the upstreams of the configuration.
+    pub fn set_upstreams(&self, names: &[&str]) {
+        state(|state| state.upstreams = names.iter().map(|&name| name.to_owned()).collect());
+    }
+
+    /// Where [`crate::routing::send_to`] sent the request, since this was last asked.
+    pub fn sent_to(&self) -> Option<String> {
+        state(|state| state.sent_to.take())
+    }
+
+    /// The longest [`crate::pace::delay`] asked for, since this was last asked.
+    pub fn delay(&self) -> Option<Duration> {
+        state(|state| state.delay.take())
+    }
+
+    /// The endpoints of each [`crate::delegate::Group`] made so far. Each has its endpoints picked in turn.
+    pub fn groups(&self) -> Vec<Vec<EndpointId>> {
+        state(|state| state.groups.iter().map(|(endpoints, _)| endpoints.clone()).collect())
+    }
+
+    /// Endpoints that the balancer behind never picks, as if they were not ready.
+    pub fn set_avoided(&self, endpoints: &[EndpointId]) {
+        state(|state| state.avoided = endpoints.to_vec());
+    }
+
+    /// What [`crate::selection::append_response_field`] added, since this was last asked.
+    pub fn appended(&self) -> Vec<(String, Vec<u8>)> {
+        state(|state| std::mem::take(&mut state.appended))
+    }
+
+    /// Whether it asked not to be shown requests, and responses.
+    pub fn skipped(&self) -> (bool, bool) {
+        state(|state| (state.skips_requests, state.skips_responses))
+    }
+
     /// The lines logged so far.
     pub fn logs(&self) -> Vec<(Level, String)> {
         state(|state| state.logs.clone())

@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::fault::{BadValue, Fault, did_you_mean, expected};
+use super::fault::{BadValue, Fault, did_you_mean};
 use super::reader::{Reader, Scope};
 use super::settings::{Place, Settings};
 use super::tree::{Key, Kind, Value};
 use super::value;
 
 /// The plugins inside the binary. They need no entry, and their names cannot be taken.
-pub const BUILTIN: &[(&str, PluginKind)] =
-    &[("round-robin", PluginKind::Balancer), ("standard", PluginKind::Retry), ("set-headers", PluginKind::Rewriter)];
+pub const BUILTIN: &[(&str, PluginKind)] = include!(concat!(env!("OUT_DIR"), "/builtin_kinds.rs"));
+
+/// Balancers behind one another.
+const MOST_BEHIND: usize = 3;
 
 /// The decision a plugin makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,20 +30,25 @@ pub struct PluginUse {
     pub plugin: String,
     /// The plugin's own settings with this use's on top.
     pub settings: Settings,
+    /// The balancer behind this one, for a balancer that leaves a part of the decision to another.
+    pub then: Option<Box<Self>>,
     /// Where the use is written.
     pub place: Place,
 }
 
-/// A plugin of the operator's own.
+/// A plugin of the operator's own, or what the operator says of a built-in one.
 #[derive(Clone, Debug)]
 pub struct Plugin {
     pub name: String,
-    pub path: PathBuf,
+    /// Absent for a built-in plugin.
+    pub path: Option<PathBuf>,
     pub sha256: Option<[u8; 32]>,
     /// CPU time of one pick, decision or rewriting; absent: 10 ms, 20 ms for a rewriter.
     pub deadline: Option<Duration>,
     /// Bytes of memory one instance may have ("64MiB"; 64 KiB to 4 GiB).
     pub memory: usize,
+    /// Bytes of the values that the instances of one use may share ("1MiB"; 64 KiB to 1 GiB).
+    pub shared: usize,
     /// Absent: `Fallback` for a balancer, `Deny` for a rewriter.
     pub on_failure: Option<OnFailure>,
     /// The share of a worker's time one use may have ("5%"; above 0, at most 100%); absent: all of it.
@@ -69,6 +76,15 @@ pub enum OnFailure {
 }
 
 impl PluginKind {
+    /// What to write where another kind is wanted.
+    fn example(self) -> &'static str {
+        match self {
+            Self::Balancer => "name a balancer, such as `round-robin`",
+            Self::Retry => "name a retry policy, such as `standard`",
+            Self::Rewriter => "name a rewriter, such as `set-headers`",
+        }
+    }
+
     /// With its article, for a sentence.
     pub(super) fn said(self) -> &'static str {
         match self {
@@ -82,7 +98,7 @@ impl PluginKind {
 impl PluginUse {
     /// A built-in plugin without settings.
     pub fn builtin(name: impl Into<String>) -> Self {
-        Self { plugin: name.into(), settings: Settings::default(), place: Place::default() }
+        Self { plugin: name.into(), settings: Settings::default(), then: None, place: Place::default() }
     }
 
     /// Says where a use by default stands, so that the plugin's complaints lead somewhere.
@@ -93,15 +109,31 @@ impl PluginUse {
         self
     }
 
-    /// Reads a name, or a table of `plugin` and `config`.
+    /// Reads a name, or a table of `plugin`, `config` and, for a balancer, `then`.
     pub(super) fn read(value: &Value, kind: PluginKind, scope: &Scope<'_>) -> Option<Self> {
+        Self::read_behind(value, kind, 0, scope)
+    }
+
+    /// The same for one that is behind so many others.
+    fn read_behind(value: &Value, kind: PluginKind, behind: usize, scope: &Scope<'_>) -> Option<Self> {
+        if behind > MOST_BEHIND {
+            let message = format!("there are more than {MOST_BEHIND} balancers behind one another");
+            scope.fault(Fault::new(value.place, message));
+            return None;
+        }
         match &value.kind {
             Kind::String(name) => Self::resolve(name, value.place, None, kind, scope),
             Kind::Table(table) => {
                 let mut reader = Reader::new(table, scope);
                 let settings = reader.optional("config");
+                let then = if kind == PluginKind::Balancer { reader.value("then") } else { None };
+                let then = then.map(|then| Self::read_behind(then, kind, behind + 1, scope));
                 let name = reader.required_value("plugin")?;
-                Self::resolve(scope.text(name)?, name.place, settings, kind, scope)
+                let mut used = Self::resolve(scope.text(name)?, name.place, settings, kind, scope)?;
+                if let Some(then) = then {
+                    used.then = Some(Box::new(then?));
+                }
+                Some(used)
             }
             _ => {
                 scope.mismatch(value, "a plugin's name or a table with a `plugin`");
@@ -122,11 +154,12 @@ impl PluginUse {
         let base = if let Some((_, builtin)) = BUILTIN.iter().find(|(builtin, _)| *builtin == name) {
             if *builtin != kind {
                 let message = format!("`{name}` is {}, not {}", builtin.said(), kind.said());
-                let hint = expected(&fitting().collect::<Vec<_>>());
-                scope.fault(Fault::new(place, message).with_hint(hint));
+                scope.fault(Fault::new(place, message).with_hint(kind.example().to_owned()));
                 return None;
             }
-            Settings::default()
+            scope.uses.borrow_mut().push((name.to_owned(), kind));
+            let entry = scope.plugins.iter().find(|(own, _)| *own == name);
+            entry.map(|(_, settings)| settings.clone()).unwrap_or_default()
         } else if let Some((_, settings)) = scope.plugins.iter().find(|(own, _)| *own == name) {
             scope.uses.borrow_mut().push((name.to_owned(), kind));
             settings.clone()
@@ -142,19 +175,20 @@ impl PluginUse {
         if settings.place == Place::default() {
             settings.place = place;
         }
-        Some(Self { plugin: name.to_owned(), settings, place })
+        Some(Self { plugin: name.to_owned(), settings, then: None, place })
     }
 }
 
 impl Plugin {
     /// A plugin with all defaults.
-    pub fn new(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+    pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
-            path: path.into(),
+            path: None,
             sha256: None,
             deadline: None,
             memory: 64 << 20,
+            shared: 1 << 20,
             on_failure: None,
             cpu: None,
             watch: false,
@@ -168,22 +202,19 @@ impl Plugin {
         let scope = reader.scope;
         let read = |(key, value): &(Key, Value)| {
             scope.accept(key.place, value::name(&key.name));
-            if BUILTIN.iter().any(|(builtin, _)| *builtin == key.name) {
-                let message = format!("`{}` is the name of a built-in plugin", key.name);
-                scope.fault(Fault::new(key.place, message).with_hint("choose another name".to_owned()));
-            }
             Self::read(&key.name, scope.table(value)?)
         };
         reader.entries("plugins").iter().filter_map(read).collect()
     }
 
     fn read(name: &str, mut reader: Reader<'_>) -> Option<Self> {
-        let mut plugin = Self::new(name, "");
+        let mut plugin = Self::new(name);
         plugin.place = reader.place();
         plugin.settings = reader.optional("config").unwrap_or_default();
         plugin.sha256 = reader.parse("sha256", sha256);
         plugin.deadline = reader.optional("deadline");
         reader.set_size("memory", 64 << 10..=4 << 30, &mut plugin.memory);
+        reader.set_size("shared", 64 << 10..=1 << 30, &mut plugin.shared);
         let policies =
             [("fallback", Some(OnFailure::Fallback)), ("skip", Some(OnFailure::Skip)), ("deny", Some(OnFailure::Deny))];
         plugin.on_failure = reader.word("on_failure", &policies);
@@ -194,11 +225,16 @@ impl Plugin {
             Some(Kind::String(text)) if none(text) => plugin.probation = None,
             _ => reader.set_or_off("probation", &mut plugin.probation),
         }
+        if BUILTIN.iter().any(|(builtin, _)| *builtin == name) {
+            reader
+                .misplaced(&["path", "sha256"], "is not for a built-in plugin: give a plugin of your own another name");
+            return Some(plugin);
+        }
         let path = reader.required_parse("path", |text| match text {
             "" => Err(BadValue::new("the path is empty")),
             path => Ok(PathBuf::from(path)),
         })?;
-        plugin.path = reader.scope.resolve(path);
+        plugin.path = Some(reader.scope.resolve(path));
         Some(plugin)
     }
 }

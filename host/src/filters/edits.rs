@@ -169,7 +169,11 @@ impl FieldEdit {
         }
     }
 
-    fn check(&self) -> Result<(), BadEdit> {
+    /// Whether HTTP allows it, for a field that neither frames the message nor belongs to the connection.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn check(&self) -> Result<(), BadEdit> {
         check_name(self.name())?;
         match self {
             Self::Set(name, value) | Self::Append(name, value) => check_value(name, value),

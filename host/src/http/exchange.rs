@@ -1,8 +1,10 @@
 //! One request with its response, from the head that was read to the line in the access log.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -12,7 +14,7 @@ use crate::http::facts::Exchange;
 use crate::http::h1::{self, BodyDecoder, BodyEncoder, BodyKind, ConnectionOption, Encoding, ResponseOptions};
 use crate::http::head::{Known, Version};
 use crate::http::pump::Pump;
-use crate::http::site::{Route, Site};
+use crate::http::site::{self, Route, Site};
 use crate::http::tunnel::{TunnelEnd, tunnel};
 use crate::http::upload::{Upload, UploadError};
 use crate::http::worker::Worker;
@@ -83,17 +85,27 @@ async fn answer(
         exchange.upstream = upstream.name().clone();
     }
     forwarded::describe(exchange);
-    if let Some(answer) = route.rewrite_request(exchange)? {
-        return local(client, exchange, upload, answer, sent).await;
+    let deadline = route.timeout.map(|timeout| exchange.started + timeout);
+    for filter in route.filters.iter().filter(|filter| filter.sides().request) {
+        if let Some(answer) = site::flow(filter.on_request(exchange))? {
+            return local(client, exchange, upload, answer, sent).await;
+        }
+        if let Some(delay) = exchange.delay.take() {
+            hold(client, upload, delay, deadline).await?;
+        }
     }
-    let upstream = match target {
+    let mut upstream = match target {
         Ok(upstream) => upstream,
         Err(answer) => return local(client, exchange, upload, answer, sent).await,
     };
+    if let Some(chosen) = exchange.send_to.and_then(|chosen| site.upstreams.get(chosen)) {
+        upstream = chosen;
+        exchange.upstream = upstream.name().clone();
+    }
     let response = upstream
         .send(Sending {
             upgrade: h1::requested_upgrade(&exchange.request).is_some(),
-            deadline: route.timeout.map(|timeout| exchange.started + timeout),
+            deadline,
             limits: &site.limits,
             client: client.transport,
             exchange,
@@ -111,6 +123,28 @@ async fn answer(
         return local(client, exchange, upload, answer, sent).await;
     }
     download(client, exchange, upload, response, kind, reusable, sent).await
+}
+
+/// Holds a request back while its client is there.
+async fn hold(
+    client: &mut Client<'_>,
+    upload: &Upload,
+    delay: Duration,
+    deadline: Option<Instant>,
+) -> Result<(), ExchangeError> {
+    let until = Instant::now() + delay;
+    let late = deadline.is_some_and(|deadline| deadline <= until);
+    let until = deadline.map_or(until, |deadline| deadline.min(until));
+    let mut waiting = pin!(tokio::time::sleep_until(until));
+    poll_fn(|cx| {
+        if upload.is_received() {
+            watch(cx, client.transport)?;
+        }
+        waiting.as_mut().poll(cx).map(Ok)
+    })
+    .await
+    .map_err(ExchangeError::Client)?;
+    if late { Err(ExchangeError::Deadline) } else { Ok(()) }
 }
 
 /// Streams the response to the client, and what is left of the request to the endpoint.

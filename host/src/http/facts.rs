@@ -42,6 +42,12 @@ pub struct Facts {
     pub key: Option<Vec<u8>>,
     /// Where the request has been sent to, in order.
     pub tried: Vec<EndpointId>,
+    /// Fields that the latest pick adds to its response.
+    pub appended: Vec<(String, Vec<u8>)>,
+    /// How long a rewriter wants the request held back.
+    pub delay: Option<Duration>,
+    /// The upstream that a rewriter chose in place of the route's, by its position in the configuration.
+    pub send_to: Option<usize>,
     /// When the request's head was complete.
     pub started: Instant,
     /// How the latest attempt went: for the access log.
@@ -74,6 +80,9 @@ impl Facts {
             endpoint: nothing,
             key: None,
             tried: Vec::new(),
+            appended: Vec::new(),
+            delay: None,
+            send_to: None,
             started: Instant::now(),
             attempt: AttemptFacts::default(),
             id: None,
@@ -88,6 +97,8 @@ impl Facts {
         (self.client, self.secure) = (client, secure);
         self.key = None;
         self.tried.clear();
+        self.appended.clear();
+        (self.delay, self.send_to) = (None, None);
         self.started = Instant::now();
         self.attempt = AttemptFacts::default();
         self.id = None;
@@ -142,6 +153,11 @@ pub struct Exchange(Option<Box<Facts>>);
 impl Exchange {
     pub fn new(facts: Facts) -> Self {
         Self(Some(Box::new(facts)))
+    }
+
+    /// The exchange of facts that were lent.
+    pub fn lent(facts: Box<Facts>) -> Self {
+        Self(Some(facts))
     }
 
     /// Takes the facts out for the length of a call. They must be given back before anyone reads them.

@@ -111,27 +111,20 @@ impl Route {
         }
     }
 
-    /// Has the filters change the request; `Some` is an answer instead of an endpoint's.
-    pub(crate) fn rewrite_request(&self, exchange: &mut Exchange) -> Result<Option<LocalResponse>, ExchangeError> {
-        let filters = self.filters.iter().filter(|filter| filter.sides().request);
-        run(filters.map(|filter| filter.on_request(exchange)))
-    }
-
     /// Has the filters change the response, the last first; `Some` replaces it.
     pub(crate) fn rewrite_response(&self, exchange: &mut Exchange) -> Result<Option<LocalResponse>, ExchangeError> {
         let filters = self.filters.iter().rev().filter(|filter| filter.sides().response);
-        run(filters.map(|filter| filter.on_response(exchange)))
+        filters.map(|filter| flow(filter.on_response(exchange))).find_map(Result::transpose).transpose()
     }
 }
 
-fn run(mut steps: impl Iterator<Item = Flow>) -> Result<Option<LocalResponse>, ExchangeError> {
-    steps
-        .find_map(|flow| match flow {
-            Flow::Continue => None,
-            Flow::Respond(response) => Some(Ok(response)),
-            Flow::Deny => Some(Err(ExchangeError::FilterFailed)),
-        })
-        .transpose()
+/// What a filter's answer means: `Some` is an answer in place of an endpoint's.
+pub(crate) fn flow(flow: Flow) -> Result<Option<LocalResponse>, ExchangeError> {
+    match flow {
+        Flow::Continue => Ok(None),
+        Flow::Respond(response) => Ok(Some(response)),
+        Flow::Deny => Err(ExchangeError::FilterFailed),
+    }
 }
 
 fn draw(shares: &[(Rc<Upstream>, u32)], random: u64) -> &Rc<Upstream> {

@@ -10,6 +10,7 @@ use wasmtime::Store;
 use wasmtime::component::Instance as Linked;
 
 use crate::http::facts::Exchange;
+use crate::plugins::behind::probe;
 use crate::plugins::bindings::exports::staunch::plugin::balancer as wit;
 use crate::plugins::bindings::exports::staunch::plugin::feedback;
 use crate::plugins::clock::{Clock, nanos};
@@ -41,16 +42,19 @@ pub struct ReadyBalancer(WasmBalancer);
 
 struct WasmBalancer {
     needs: BalancerNeeds,
-    inner: RefCell<Inner>,
+    live: RefCell<Live>,
 }
 
-struct Inner {
+/// A balancer's instance with what has to be told to it.
+pub(super) struct Live {
+    needs: BalancerNeeds,
     slot: Slot<Guest>,
     clock: Clock,
     deadline: Duration,
     table: Table,
     /// What changed since the latest recipe was written.
     unheard: Vec<wit::EndpointChange>,
+    /// How the plugin itself wants to hear of outcomes.
     feedback: Option<Feedback>,
     samples: Vec<feedback::Sample>,
     /// When the oldest sample was taken, or a little earlier.
@@ -60,19 +64,21 @@ struct Inner {
 }
 
 /// The functions of a balancer.
-struct Guest {
+pub(super) struct Guest {
     balancer: wit::Guest,
     feedback: Option<feedback::Guest>,
 }
 
 /// The membership as a fresh instance has to learn it.
 #[derive(Clone)]
-struct Table {
+pub(super) struct Table {
     /// Rises with every membership of the use.
     version: u64,
-    members: Arc<[Member]>,
+    pub(super) members: Arc<[Member]>,
     /// Weight and readiness now, by position in `members`.
     states: Vec<(u32, bool)>,
+    /// Positions in `members`, by slot.
+    positions: Arc<[Option<u32>]>,
     loads: Arc<Loads>,
 }
 
@@ -83,29 +89,10 @@ impl ReadyBalancer {
         members: Arc<[Member]>,
         loads: Arc<Loads>,
     ) -> Result<Self, PluginError> {
-        let states = members.iter().map(|m| (m.endpoint.weight, m.ready && !m.endpoint.down)).collect();
-        let table = Table { version: core.next_version(), members, states, loads };
-        let instance = build(&core, worker, &table)?;
-        let feedback =
-            instance.guest().feedback.as_ref().map(|_| instance.asked().feedback.unwrap_or(DEFAULT_FEEDBACK));
-        let needs = BalancerNeeds {
-            key: instance.asked().key.clone(),
-            feedback: feedback.map(|feedback| feedback.kind),
-            latency: core.plugin.reads_latency(),
-        };
-        let clock = core.plugin.host().clock;
-        let inner = Inner {
-            clock,
-            deadline: core.deadline(),
-            slot: Slot::new(core, worker, instance),
-            table,
-            unheard: Vec::new(),
-            feedback,
-            samples: Vec::with_capacity(feedback.map_or(0, |feedback| feedback.batch)),
-            oldest: 0,
-            now: clock.now(),
-        };
-        Ok(Self(WasmBalancer { needs, inner: RefCell::new(inner) }))
+        let table = Table::new(core.next_version(), members, loads);
+        probe(&core, worker, &table)?;
+        let live = Live::build(core, worker, table)?;
+        Ok(Self(WasmBalancer { needs: live.needs.clone(), live: RefCell::new(live) }))
     }
 
     /// What the plugin asked for when it was configured.
@@ -125,40 +112,95 @@ impl Balancer for WasmBalancer {
     }
 
     fn pick(&self, exchange: &mut Exchange, context: PickContext) -> Pick {
-        self.inner.borrow_mut().pick(exchange, context)
+        self.live.borrow_mut().pick(exchange, context)
     }
 
     fn reject(&self, endpoint: EndpointId, why: BadPick) {
+        self.live.borrow_mut().reject(endpoint, why);
+    }
+
+    fn change(&self, changes: &[EndpointChange]) {
+        self.live.borrow_mut().change(changes);
+    }
+
+    fn observe(&self, sample: Sample) {
+        self.live.borrow_mut().observe(sample);
+    }
+
+    fn tick(&self, now: Instant) {
+        let live = &mut *self.live.borrow_mut();
+        let now = live.clock.at(now);
+        live.tick(now);
+    }
+}
+
+impl Live {
+    pub(super) fn build(core: Arc<UseCore>, worker: usize, table: Table) -> Result<Self, PluginError> {
+        let mut instance = build(&core, worker, &table)?;
+        let feedback =
+            instance.guest().feedback.as_ref().map(|_| instance.asked().feedback.unwrap_or(DEFAULT_FEEDBACK));
+        let own = feedback.map(|feedback| feedback.kind);
+        let behind = instance.behind();
+        let needs = BalancerNeeds {
+            feedback: own.into_iter().chain(behind.feedback()).reduce(FeedbackKind::or),
+            latency: core.plugin.reads_latency() || behind.reads_latency(),
+            key: instance.asked().key.clone(),
+        };
+        let clock = core.plugin.host().clock;
+        Ok(Self {
+            needs,
+            clock,
+            deadline: core.deadline(),
+            slot: Slot::new(core, worker, instance),
+            table,
+            unheard: Vec::new(),
+            feedback,
+            samples: Vec::with_capacity(feedback.map_or(0, |feedback| feedback.batch)),
+            oldest: 0,
+            now: clock.now(),
+        })
+    }
+
+    /// What the plugin asked for when it was configured.
+    pub(super) fn needs(&self) -> &BalancerNeeds {
+        &self.needs
+    }
+
+    pub(super) fn knows(&self, endpoint: EndpointId) -> bool {
+        self.table.position(endpoint).is_some()
+    }
+
+    /// Whether an endpoint may have traffic; `None` when there is no such endpoint.
+    pub(super) fn is_ready(&self, endpoint: EndpointId) -> Option<bool> {
+        self.table.position(endpoint).map(|at| self.table.states[at].1)
+    }
+
+    /// Counts a pick that could not be used.
+    pub(super) fn reject(&mut self, endpoint: EndpointId, why: BadPick) {
         let what = match why {
             BadPick::Unknown => "does not exist",
             BadPick::NotReady => "may have no traffic",
         };
-        let inner = &mut *self.inner.borrow_mut();
-        inner.fault(&Fault::answer(format!("it picked endpoint {endpoint}, which {what}")));
-        inner.slot.share.fall_back();
+        self.fault(&Fault::answer(format!("it picked endpoint {endpoint}, which {what}")));
+        self.slot.share.fall_back();
     }
 
-    fn change(&self, changes: &[EndpointChange]) {
-        self.inner.borrow_mut().change(changes);
-    }
-
-    fn observe(&self, sample: Sample) {
-        self.inner.borrow_mut().observe(sample);
-    }
-
-    fn tick(&self, now: Instant) {
-        let inner = &mut *self.inner.borrow_mut();
-        inner.now = inner.clock.at(now);
-        if inner.ready() && inner.is_feedback_due() {
-            inner.flush();
+    pub(super) fn tick(&mut self, now: u64) {
+        self.now = now;
+        if self.ready() && self.is_feedback_due() {
+            self.flush();
+        }
+        if let Some(instance) = self.slot.live() {
+            instance.behind().tick(now);
         }
     }
-}
 
-impl Inner {
-    fn pick(&mut self, exchange: &mut Exchange, context: PickContext) -> Pick {
+    pub(super) fn pick(&mut self, exchange: &mut Exchange, context: PickContext) -> Pick {
         self.now = self.clock.at(context.now);
         let began = self.slot.share.begin();
+        if let Some(instance) = self.slot.live() {
+            instance.behind().begin(context);
+        }
         let context = wit::PickContext {
             key: context.key,
             random: context.random,
@@ -214,15 +256,17 @@ impl Inner {
         }
     }
 
-    fn change(&mut self, changes: &[EndpointChange]) {
+    pub(super) fn change(&mut self, changes: &[EndpointChange]) {
         for change in changes {
-            let Some(at) = self.table.members.iter().position(|m| m.endpoint.id == change.id) else { continue };
+            let Some(at) = self.table.position(change.id) else { continue };
             let ready = change.ready && !self.table.members[at].endpoint.down;
             self.table.states[at] = (change.weight, ready);
             self.unheard.retain(|earlier| earlier.id != change.id);
             self.unheard.push(wit::EndpointChange { id: change.id, weight: change.weight, ready });
         }
-        self.tell();
+        if !self.unheard.is_empty() {
+            self.tell();
+        }
     }
 
     /// Tells the instance what changed, if there is one. Whether there still is one.
@@ -231,14 +275,20 @@ impl Inner {
         if self.unheard.is_empty() {
             return true;
         }
+        let changes: Vec<_> =
+            self.unheard.iter().map(|c| EndpointChange { id: c.id, weight: c.weight, ready: c.ready }).collect();
+        instance.behind().change(&changes);
         let told =
             instance.call(Phase::Other, self.deadline, |guest, store| guest.balancer.call_change(store, &self.unheard));
         self.unheard.clear();
         told.map_err(|fault| self.fault(&fault)).is_ok()
     }
 
-    fn observe(&mut self, sample: Sample) {
-        if self.feedback.is_none() {
+    pub(super) fn observe(&mut self, sample: Sample) {
+        if let Some(instance) = self.slot.live() {
+            instance.behind().observe(sample);
+        }
+        if !self.feedback.is_some_and(|feedback| feedback.kind.includes(&sample)) {
             return;
         }
         if self.samples.is_empty() {
@@ -286,8 +336,13 @@ impl Inner {
 fn build(core: &Arc<UseCore>, worker: usize, table: &Table) -> Result<Instance<Guest>, PluginError> {
     let mut instance = Instance::build(core, worker, Some(table.loads.clone()), bind)?;
     let endpoints = table.endpoints();
+    if core.behind.is_some() {
+        instance.behind().expect(table);
+    }
     instance
-        .call(Phase::Other, SETUP_DEADLINE, |guest, store| guest.balancer.call_update(store, table.version, &endpoints))
+        .call(Phase::Update, SETUP_DEADLINE, |guest, store| {
+            guest.balancer.call_update(store, table.version, &endpoints)
+        })
         .map_err(|fault| core.failed("update", fault))?;
     Ok(instance)
 }
@@ -303,6 +358,27 @@ fn bind(core: &UseCore, store: &mut Store<State>, linked: &Linked) -> wasmtime::
 }
 
 impl Table {
+    fn new(version: u64, members: Arc<[Member]>, loads: Arc<Loads>) -> Self {
+        let states = members.iter().map(|m| (m.endpoint.weight, m.ready && !m.endpoint.down)).collect();
+        let positions = positions(&members);
+        Self { version, members, states, positions, loads }
+    }
+
+    /// The part of the membership that has these slots.
+    pub(super) fn part(&self, slots: &[EndpointId]) -> Self {
+        let mut at: Vec<_> = slots.iter().filter_map(|&slot| self.position(slot)).collect();
+        at.sort_unstable();
+        at.dedup();
+        let members: Arc<[Member]> = at.iter().map(|&at| self.members[at].clone()).collect();
+        let states = at.iter().map(|&at| self.states[at]).collect();
+        let positions = positions(&members);
+        Self { version: self.version, members, states, positions, loads: self.loads.clone() }
+    }
+
+    fn position(&self, slot: EndpointId) -> Option<usize> {
+        self.positions.get(slot as usize)?.map(|at| at as usize)
+    }
+
     fn endpoints(&self) -> Vec<wit::Endpoint> {
         let each = self.members.iter().zip(&self.states);
         each.map(|(Member { endpoint, .. }, &(weight, ready))| wit::Endpoint {
@@ -316,4 +392,14 @@ impl Table {
         })
         .collect()
     }
+}
+
+/// Where the member of each slot stands.
+fn positions(members: &[Member]) -> Arc<[Option<u32>]> {
+    let slots = members.iter().map(|member| member.endpoint.id as usize + 1).max().unwrap_or(0);
+    let mut positions = vec![None; slots];
+    for (at, member) in (0..).zip(members) {
+        positions[member.endpoint.id as usize] = Some(at);
+    }
+    positions.into()
 }

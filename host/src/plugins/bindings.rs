@@ -9,9 +9,9 @@ wasmtime::component::bindgen!({
         package staunch:host;
 
         world everything {
-            include staunch:plugin/adaptive-balancer-plugin@0.1.0;
+            include staunch:plugin/stateful-balancer-plugin@0.1.0;
             include staunch:plugin/retry-plugin@0.1.0;
-            include staunch:plugin/rewriter-plugin@0.1.0;
+            include staunch:plugin/body-rewriter-plugin@0.1.0;
         }
     ",
     world: "staunch:host/everything",

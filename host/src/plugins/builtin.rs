@@ -95,7 +95,7 @@ mod tests {
 
         assert_eq!([(); 7].map(|()| pick()), [0, 0, 1, 0, 2, 0, 0].map(Pick::Endpoint));
 
-        balancer.observe(Sample { endpoint: 0, latency: Duration::ZERO, status: 0, penalty: 5 });
+        balancer.observe(Sample { endpoint: 0, latency: Duration::ZERO, status: 0, failed: true, penalty: 5 });
         assert_eq!(pick(), Pick::Endpoint(1));
         let mut retried = exchange();
         retried.tried = vec![1, 2];

@@ -17,7 +17,7 @@ use crate::plugins::error::PluginError;
 use crate::plugins::inspect::{self, Exports, Inspected};
 use crate::plugins::instance::State;
 use crate::plugins::rebuild::Builder;
-use crate::plugins::uses::Use;
+use crate::plugins::uses::{Surroundings, Use};
 use crate::plugins::{Kind, imports, load};
 
 /// Loads plugins. One for each process; clones are the same host.
@@ -49,6 +49,8 @@ pub struct Limits {
     pub deadline: Option<Duration>,
     /// Bytes of memory and tables of one instance.
     pub memory: usize,
+    /// Bytes of the values that the instances of one use share.
+    pub shared: usize,
     pub on_failure: Option<OnFailure>,
     /// The share of a worker's time that one use may have on it, from 0 to 1; `None`: all of it.
     pub cpu: Option<f64>,
@@ -56,7 +58,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { deadline: None, memory: 64 * 1024 * 1024, on_failure: None, cpu: None }
+        Self { deadline: None, memory: 64 * 1024 * 1024, shared: 1024 * 1024, on_failure: None, cpu: None }
     }
 }
 
@@ -160,8 +162,22 @@ impl Plugin {
     /// # Errors
     /// When the plugin is of another kind.
     pub fn use_as(&self, kind: Kind, name: &str, settings: &Settings) -> Result<Use, PluginError> {
+        self.use_in(kind, name, settings, Surroundings::default())
+    }
+
+    /// The same for a plugin that may reach what is around it.
+    ///
+    /// # Errors
+    /// When the plugin is of another kind.
+    pub fn use_in(
+        &self,
+        kind: Kind,
+        name: &str,
+        settings: &Settings,
+        around: Surroundings,
+    ) -> Result<Use, PluginError> {
         self.check_kind(kind)?;
-        Ok(Use::new(self.clone(), kind, name, settings.clone()))
+        Ok(Use::new(self.clone(), kind, name, settings.clone(), around))
     }
 
     pub(super) fn check_kind(&self, kind: Kind) -> Result<(), PluginError> {
@@ -178,6 +194,11 @@ impl Plugin {
 
     pub(super) fn pre(&self) -> &InstancePre<State> {
         &self.0.compiled.pre
+    }
+
+    /// Whether it leaves a part of the decision to a balancer behind it.
+    pub fn delegates(&self) -> bool {
+        self.0.compiled.inspected.delegates
     }
 
     /// Whether it imports a function that tells times to a response head.

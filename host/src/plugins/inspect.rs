@@ -10,7 +10,7 @@ use crate::plugins::error::{CONTRACT, PluginError};
 const PACKAGE: &str = "staunch:plugin/";
 
 /// What the host grants.
-const GRANTED: [&str; 13] = [
+const GRANTED: [&str; 16] = [
     "types",
     "edits",
     "registration",
@@ -22,6 +22,9 @@ const GRANTED: [&str; 13] = [
     "random",
     "loads",
     "selection",
+    "delegate",
+    "pace",
+    "routing",
     "request",
     "response",
 ];
@@ -35,6 +38,10 @@ pub struct Exports {
     pub retry: bool,
     pub request_rewriter: bool,
     pub response_rewriter: bool,
+    pub request_body_rewriter: bool,
+    pub response_body_rewriter: bool,
+    /// Whether it hands its state to the version that replaces it.
+    pub handover: bool,
 }
 
 impl Exports {
@@ -60,6 +67,8 @@ pub(super) struct Inspected {
     pub(super) imports: Vec<String>,
     /// Whether it reads the times to a response head, which then have to be kept.
     pub(super) reads_latency: bool,
+    /// Whether it leaves a part of the decision to a balancer behind it.
+    pub(super) delegates: bool,
     /// The newest version of the contract it names ("0.1.0").
     pub(super) contract: String,
 }
@@ -80,12 +89,19 @@ pub(super) fn component(plugin: &str, component: &Component) -> Result<Inspected
         }
         _ => false,
     });
+    let delegates = imports.iter().filter_map(|name| contract_name(name)).any(|(name, _)| name == "delegate");
     let known = offered(plugin, exports.iter().map(String::as_str))?;
     let contract = imports.iter().chain(&exports).filter_map(|name| Some(contract_name(name)?.1)).max_by_key(|v| {
         // 0.1.10 is newer than 0.1.9.
         (v.len(), v.to_string())
     });
-    Ok(Inspected { exports: known, contract: contract.unwrap_or_default().to_owned(), imports, reads_latency })
+    Ok(Inspected {
+        exports: known,
+        contract: contract.unwrap_or_default().to_owned(),
+        imports,
+        reads_latency,
+        delegates,
+    })
 }
 
 /// Refuses an import that is not granted.
@@ -118,6 +134,9 @@ pub(super) fn offered<'a>(plugin: &str, names: impl Iterator<Item = &'a str> + C
             "retry" => &mut known.retry,
             "request-rewriter" => &mut known.request_rewriter,
             "response-rewriter" => &mut known.response_rewriter,
+            "request-body-rewriter" => &mut known.request_body_rewriter,
+            "response-body-rewriter" => &mut known.response_body_rewriter,
+            "handover" => &mut known.handover,
             _ => continue,
         };
         if !is_served(version) {
@@ -130,6 +149,17 @@ pub(super) fn offered<'a>(plugin: &str, names: impl Iterator<Item = &'a str> + C
         exports.dedup();
         exports.truncate(20);
         return Err(PluginError::NothingKnown { plugin: plugin.to_owned(), exports });
+    }
+    for (body, head, side) in [
+        (known.request_body_rewriter, known.request_rewriter, "request"),
+        (known.response_body_rewriter, known.response_rewriter, "response"),
+    ] {
+        if body && !head {
+            return Err(PluginError::Shape {
+                plugin: plugin.to_owned(),
+                message: format!("it exports `{side}-body-rewriter` without `{side}-rewriter`"),
+            });
+        }
     }
     if !lifecycle {
         return Err(PluginError::NoLifecycle { plugin: plugin.to_owned() });

@@ -7,6 +7,7 @@ use wasmtime::component::Instance as Linked;
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use crate::http::facts::{Exchange, Facts};
+use crate::plugins::behind::Behind;
 use crate::plugins::bindings::exports::staunch::plugin::lifecycle;
 use crate::plugins::clock::thread_cpu_time;
 use crate::plugins::engine::{MAX_TICKS_BETWEEN_LOOKS, TICK, Ticker};
@@ -64,6 +65,8 @@ pub(super) struct State {
     /// By handle.
     pub(super) metrics: Vec<Option<Arc<Cells>>>,
     pub(super) own_cells: OwnCells,
+    /// The balancers behind this one.
+    pub(super) behind: Behind,
     limiter: Limiter,
     budget: Budget,
 }
@@ -74,6 +77,7 @@ pub(super) enum Phase {
     /// No call, or one that has no exchange.
     Other,
     Configure,
+    Update,
     Pick,
     Decide,
     OnRequest,
@@ -89,6 +93,8 @@ pub(super) struct Asked {
     pub(super) non_idempotent: bool,
     pub(super) request_fields: Vec<String>,
     pub(super) response_fields: Vec<String>,
+    pub(super) skips_requests: bool,
+    pub(super) skips_responses: bool,
 }
 
 /// How a balancer wants to hear of outcomes.
@@ -203,6 +209,11 @@ impl<G> Instance<G> {
         &self.store.data().asked
     }
 
+    /// The balancers behind this one.
+    pub(super) fn behind(&mut self) -> &mut Behind {
+        &mut self.store.data_mut().behind
+    }
+
     pub(super) fn guest(&self) -> &G {
         &self.guest
     }
@@ -219,6 +230,7 @@ fn store(core: &Arc<UseCore>, worker: usize, loads: Option<Arc<Loads>>) -> Store
         asked: Asked::default(),
         metrics: Vec::new(),
         own_cells: OwnCells::default(),
+        behind: Behind::default(),
         limiter: Limiter { limit: core.plugin.limits().memory, used: Counted::new(core.tally()) },
         budget: Budget::default(),
     };

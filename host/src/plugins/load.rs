@@ -131,6 +131,9 @@ fn embed_contract<'a>(module: &mut Vec<u8>, interfaces: impl Iterator<Item = &'a
          include staunch:plugin/host-imports@0.1.0;\n\
          import staunch:plugin/loads@0.1.0;\n\
          import staunch:plugin/selection@0.1.0;\n\
+         import staunch:plugin/delegate@0.1.0;\n\
+         import staunch:plugin/pace@0.1.0;\n\
+         import staunch:plugin/routing@0.1.0;\n\
          import staunch:plugin/response@0.1.0;\n",
     );
     for export in exports {

@@ -16,6 +16,7 @@
 //! [`Filter`]: crate::filters::Filter
 
 mod balancer;
+mod behind;
 #[allow(unsafe_code, unreachable_pub, unused_qualifications, dead_code, clippy::all, reason = "generated code")]
 mod bindings;
 mod budget;
@@ -37,6 +38,7 @@ mod rewriter;
 mod shared;
 mod tally;
 mod uses;
+mod values;
 
 #[cfg(test)]
 mod guests;
@@ -54,7 +56,7 @@ pub use metrics::{MetricValue, PluginMetric};
 pub use probation::{Evidence, Probation, Verdict};
 pub use retry::ReadyRetry;
 pub use rewriter::ReadyRewriter;
-pub use uses::{Use, UseStatus};
+pub use uses::{Surroundings, Use, UseStatus};
 
 /// What a plugin decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

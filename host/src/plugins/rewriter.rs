@@ -54,9 +54,13 @@ struct Guest {
 impl ReadyRewriter {
     pub(super) fn build(core: Arc<UseCore>, worker: usize) -> Result<Self, PluginError> {
         let instance = build(&core, worker)?;
-        let exports = core.plugin.exports();
+        let (exports, asked) = (core.plugin.exports(), instance.asked());
+        let sides = Sides {
+            request: exports.request_rewriter && !asked.skips_requests,
+            response: exports.response_rewriter && !asked.skips_responses,
+        };
         Ok(Self(WasmRewriter {
-            sides: Sides { request: exports.request_rewriter, response: exports.response_rewriter },
+            sides,
             deadline: core.deadline(),
             on_failure: if core.skips_failures() { OnFailure::Skip } else { OnFailure::Deny },
             inner: RefCell::new(Inner { slot: Slot::new(core, worker, instance), wanted: Vec::new() }),

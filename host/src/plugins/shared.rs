@@ -1,22 +1,20 @@
 //! State that the instances of one use share over all workers, and that outlives each of them: cells and values.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::plugins::values::Values;
 
 /// Cells one use may have.
 pub(super) const MAX_CELLS: usize = 1024;
-/// Values one use may have.
-pub(super) const MAX_VALUES: usize = 10_000;
-/// Bytes of all values of one use, names counted.
-pub(super) const MAX_VALUE_BYTES: usize = 1024 * 1024;
 /// Bytes a cell's name may have; a longer one is past the quota.
 const MAX_NAME: usize = 256;
 
 /// The shared state of one use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shared {
     names: Mutex<HashMap<String, u32>>,
     cells: OnceLock<Box<[AtomicU64]>>,
@@ -24,27 +22,12 @@ pub(super) struct Shared {
     values: Mutex<Values>,
 }
 
-#[derive(Debug, Default)]
-struct Values {
-    entries: HashMap<String, Value>,
-    bytes: usize,
-    version: u64,
-}
-
-#[derive(Clone, Debug)]
-struct Value {
-    bytes: Arc<[u8]>,
-    version: u64,
-}
-
-/// Why a write was not done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NotWritten {
-    Full,
-    Conflict,
-}
-
 impl Shared {
+    /// With values of together `quota` bytes.
+    pub(super) fn new(quota: usize) -> Self {
+        Self { names: Mutex::default(), cells: OnceLock::new(), values: Mutex::new(Values::new(quota)) }
+    }
+
     /// The handle of a named cell; `None` past the quota.
     pub(super) fn cell(&self, name: &str) -> Option<u32> {
         let mut names = self.names.lock();
@@ -64,36 +47,9 @@ impl Shared {
         self.cells.get_or_init(|| (0..MAX_CELLS).map(|_| AtomicU64::new(0)).collect()).get(id as usize)
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<(Vec<u8>, u64)> {
-        let value = self.values.lock().entries.get(key).cloned()?;
-        Some((value.bytes.to_vec(), value.version))
-    }
-
-    /// Writes a value if its version is still `version`, or if there is none yet for `None`.
-    pub(super) fn put(&self, key: &str, bytes: &[u8], version: Option<u64>) -> Result<u64, NotWritten> {
-        let mut values = self.values.lock();
-        let found = values.entries.get(key);
-        if found.map(|value| value.version) != version {
-            return Err(NotWritten::Conflict);
-        }
-        let before = found.map_or(0, |value| key.len() + value.bytes.len());
-        let after = key.len().saturating_add(bytes.len());
-        let total = (values.bytes - before).saturating_add(after);
-        if total > MAX_VALUE_BYTES || (found.is_none() && values.entries.len() >= MAX_VALUES) {
-            return Err(NotWritten::Full);
-        }
-        values.bytes = total;
-        values.version += 1;
-        let version = values.version;
-        values.entries.insert(key.to_owned(), Value { bytes: bytes.into(), version });
-        Ok(version)
-    }
-
-    pub(super) fn delete(&self, key: &str) {
-        let mut values = self.values.lock();
-        if let Some(value) = values.entries.remove(key) {
-            values.bytes -= key.len() + value.bytes.len();
-        }
+    /// The values, for one look-up.
+    pub(super) fn values(&self) -> MutexGuard<'_, Values> {
+        self.values.lock()
     }
 }
 
@@ -158,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_same_name_is_the_same_cell_until_the_quota_is_used_up() {
-        let shared = Shared::default();
+        let shared = Shared::new(1024);
 
         for i in 0..MAX_CELLS {
             assert_eq!(shared.cell(&format!("c{i}")), Some(i as u32));
@@ -170,7 +126,7 @@ mod tests {
 
     #[test]
     fn cells_past_the_quota_are_the_instances_own() {
-        let (shared, mut own) = (Shared::default(), OwnCells::default());
+        let (shared, mut own) = (Shared::new(1024), OwnCells::default());
 
         let (a, b) = (own.cell("a"), own.cell("b"));
         assert_eq!(own.cell("a"), a);
@@ -193,34 +149,5 @@ mod tests {
 
         assert_eq!((own.cells.len(), own.names.len()), (MAX_CELLS, MAX_CELLS));
         assert_eq!(OwnCells::default().cell(&"x".repeat(MAX_NAME + 1)), FIRST_OWN);
-    }
-
-    #[test]
-    fn a_value_is_written_only_over_the_version_that_was_read() {
-        let shared = Shared::default();
-
-        let first = shared.put("k", b"1", None).expect("absent");
-        assert_eq!(shared.put("k", b"2", None), Err(NotWritten::Conflict));
-        let second = shared.put("k", b"2", Some(first)).expect("unchanged");
-        assert_eq!(shared.put("k", b"3", Some(first)), Err(NotWritten::Conflict));
-
-        assert_eq!(shared.get("k"), Some((b"2".to_vec(), second)));
-        shared.delete("k");
-        assert_eq!(shared.get("k"), None);
-        assert!(shared.put("k", b"4", None).expect("absent again") > second, "a version never comes back");
-    }
-
-    #[test]
-    fn values_have_a_quota_of_bytes_and_deleting_gives_back() {
-        let shared = Shared::default();
-        let big = vec![0; MAX_VALUE_BYTES - 1];
-
-        let version = shared.put("k", &big, None).expect("exactly the quota");
-        assert_eq!(shared.put("l", b"", None), Err(NotWritten::Full));
-        shared.put("k", b"small", Some(version)).expect("smaller");
-        shared.put("l", b"fits now", None).expect("fits");
-        shared.delete("k");
-
-        assert_eq!(shared.values.lock().bytes, "lfits now".len());
     }
 }

@@ -409,7 +409,7 @@ fn outcomes_come_in_batches_before_a_pick_and_when_they_are_old() {
     .function("(global $batches (mut i32) (i32.const 0)) (global $samples (mut i32) (i32.const 0))")
     .configure("(call $want-feedback (i32.const 0) (i32.const 3) (i64.const 1000000000)) (i32.const 0)");
     let balancer = balancer(&use_of(guest, Kind::Balancer));
-    let sample = Sample { endpoint: 1, latency: Duration::from_millis(5), status: 200, penalty: 0 };
+    let sample = Sample { endpoint: 1, latency: Duration::from_millis(5), status: 200, failed: false, penalty: 0 };
     let now = tokio::time::Instant::now();
     let pick_at = |now| balancer.pick(&mut exchange(), PickContext { now, ..context() });
 

@@ -44,6 +44,10 @@ pub(super) struct UseCore {
     pub(super) kind: Kind,
     pub(super) name: Arc<str>,
     pub(super) settings: Settings,
+    /// The use of the balancer behind this one.
+    pub(super) behind: Option<Use>,
+    /// The upstreams of the configuration.
+    pub(super) upstreams: Arc<[Arc<str>]>,
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: Arc<Metrics>,
     /// From 1; a version that takes over has the next number.
@@ -96,6 +100,15 @@ pub(super) struct WorkerShare {
     log_lines: AtomicU32,
 }
 
+/// What a use may reach beside its own settings.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// For a balancer: the use of the one behind it.
+    pub behind: Option<Use>,
+    /// For a rewriter: the names of the upstreams there are.
+    pub upstreams: Arc<[Arc<str>]>,
+}
+
 /// How a use stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UseStatus {
@@ -135,13 +148,16 @@ pub struct UseStatus {
 }
 
 impl Use {
-    pub(super) fn new(plugin: Plugin, kind: Kind, name: &str, settings: Settings) -> Self {
+    pub(super) fn new(plugin: Plugin, kind: Kind, name: &str, settings: Settings, around: Surroundings) -> Self {
+        let shared = Shared::new(plugin.limits().shared);
         Self(Arc::new(UseCore {
             plugin,
             kind,
             name: name.into(),
             settings,
-            shared: Arc::default(),
+            behind: around.behind,
+            upstreams: around.upstreams,
+            shared: Arc::new(shared),
             metrics: Arc::default(),
             generation: 1,
             lasting: Arc::default(),
@@ -155,14 +171,16 @@ impl Use {
     ///
     /// # Errors
     /// When the plugin is of another kind.
-    pub fn successor(&self, plugin: &Plugin) -> Result<Self, PluginError> {
+    pub fn successor(&self, plugin: &Plugin, behind: Option<Self>) -> Result<Self, PluginError> {
         plugin.check_kind(self.0.kind)?;
-        let UseCore { kind, name, settings, shared, metrics, generation, lasting, .. } = &*self.0;
+        let UseCore { kind, name, settings, upstreams, shared, metrics, generation, lasting, .. } = &*self.0;
         Ok(Self(Arc::new(UseCore {
             plugin: plugin.clone(),
             kind: *kind,
             name: name.clone(),
             settings: settings.clone(),
+            behind,
+            upstreams: upstreams.clone(),
             shared: shared.clone(),
             metrics: metrics.clone(),
             generation: lasting.generation.load(Relaxed).max(*generation) + 1,
@@ -225,6 +243,10 @@ impl Use {
 
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    pub(super) fn core(&self) -> &Arc<UseCore> {
+        &self.0
     }
 
     pub fn kind(&self) -> Kind {

@@ -3,13 +3,12 @@
 
 use std::collections::HashMap;
 use std::net::ToSocketAddrs;
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings};
 use crate::plugins::{
-    Kind, Limits, Member, Plugin, PluginError, PluginHost, ReadyBalancer, ReadyRetry, ReadyRewriter, Use, builtin,
-    verify_digest,
+    Kind, Limits, Member, Plugin, PluginError, PluginHost, ReadyBalancer, ReadyRetry, ReadyRewriter, Surroundings, Use,
+    builtin, verify_digest,
 };
 use crate::router::Router;
 use crate::upstream::endpoint::{Endpoint, EndpointId, Loads};
@@ -42,8 +41,15 @@ impl Parts {
     /// # Errors
     /// Every fault of every plugin and every name that cannot be resolved.
     pub(crate) fn build(config: Config, host: &PluginHost, workers: usize) -> Result<(Self, Vec<Blueprint>), Faults> {
-        let mut builder =
-            Builder { config: &config, host, workers, plugins: HashMap::new(), uses: Vec::new(), faults: Vec::new() };
+        let mut builder = Builder {
+            config: &config,
+            host,
+            workers,
+            plugins: HashMap::new(),
+            upstreams: config.upstreams.iter().map(|upstream| upstream.name.as_str().into()).collect(),
+            uses: Vec::new(),
+            faults: Vec::new(),
+        };
         let upstreams: Vec<_> = config.upstreams.iter().map(|upstream| Arc::new(builder.upstream(upstream))).collect();
         let mut blueprints: Vec<_> = (0..workers)
             .map(|_| Blueprint { balancers: Vec::new(), retries: Vec::new(), rewriters: Vec::new() })
@@ -69,6 +75,8 @@ struct Builder<'c> {
     workers: usize,
     /// By name; `None` for one whose faults have been told.
     plugins: HashMap<String, Option<Plugin>>,
+    /// Their names.
+    upstreams: Arc<[Arc<str>]>,
     uses: Vec<Use>,
     faults: Vec<Fault>,
 }
@@ -157,8 +165,8 @@ impl Builder<'_> {
         blueprints: &mut [Blueprint],
         mut instantiate: impl FnMut(&Use, usize, &mut Blueprint) -> Result<(), PluginError>,
     ) {
-        let Some(plugin) = self.plugin(&wanted.plugin, wanted.place) else { return };
-        let made = plugin.use_as(kind, name, &wanted.settings).and_then(|used| {
+        let Some(used) = self.used(kind, wanted, name) else { return };
+        let made = used.and_then(|used| {
             for (worker, blueprint) in blueprints.iter_mut().enumerate() {
                 instantiate(&used, worker, blueprint)?;
             }
@@ -177,42 +185,70 @@ impl Builder<'_> {
         }
     }
 
+    /// A use of a plugin with what is around it; `None` when a fault was told.
+    fn used(&mut self, kind: Kind, wanted: &PluginUse, name: &str) -> Option<Result<Use, PluginError>> {
+        let plugin = self.plugin(&wanted.plugin, wanted.place)?;
+        let behind = match (&wanted.then, plugin.delegates()) {
+            (None, false) => None,
+            (None, true) => Some(PluginUse::builtin("round-robin")),
+            (Some(then), true) => Some((**then).clone()),
+            (Some(then), false) => {
+                self.fault(then.place, format!("`{}` leaves nothing to a balancer behind it", wanted.plugin));
+                return None;
+            }
+        };
+        let behind = match behind {
+            None => None,
+            Some(behind) => match self.used(Kind::Balancer, &behind, &format!("{name}, then"))? {
+                Ok(used) => {
+                    self.uses.push(used.clone());
+                    Some(used)
+                }
+                Err(error) => return Some(Err(error)),
+            },
+        };
+        let around = Surroundings { behind, upstreams: self.upstreams.clone() };
+        Some(plugin.use_in(kind, name, &wanted.settings, around))
+    }
+
     /// A plugin by its name, loaded at its first use.
     fn plugin(&mut self, name: &str, place: Place) -> Option<Plugin> {
         if let Some(known) = self.plugins.get(name) {
             return known.clone();
         }
         let own = self.config.plugins.iter().find(|plugin| plugin.name == name);
-        let (loaded, place) = match own {
-            Some(own) => (self.load(own), own.place),
-            None => (self.load_builtin(name), place),
-        };
+        let loaded = self.load(name, own);
+        let place = own.map_or(place, |own| own.place);
         let plugin = loaded.map_err(|message| self.fault(place, message)).ok();
         self.plugins.insert(name.to_owned(), plugin.clone());
         plugin
     }
 
-    fn load(&self, own: &config::Plugin) -> Result<Plugin, String> {
-        let limits = Limits { deadline: own.deadline, memory: own.memory, on_failure: own.on_failure, cpu: own.cpu };
-        let bytes = read(&own.path)?;
-        if let Some(expected) = &own.sha256 {
-            verify_digest(&own.name, &bytes, expected).map_err(|error| chain(&error))?;
+    fn load(&self, name: &str, own: Option<&config::Plugin>) -> Result<Plugin, String> {
+        let limits = own.map_or_else(Limits::default, |own| Limits {
+            deadline: own.deadline,
+            memory: own.memory,
+            shared: own.shared,
+            on_failure: own.on_failure,
+            cpu: own.cpu,
+        });
+        let read;
+        let bytes = match own.and_then(|own| own.path.as_deref()) {
+            Some(path) => {
+                read = std::fs::read(path).map_err(|error| format!("could not read {}: {error}", path.display()))?;
+                &read[..]
+            }
+            None => builtin::find(name).ok_or_else(|| format!("there is no plugin `{name}`"))?.component,
+        };
+        if let Some(expected) = own.and_then(|own| own.sha256.as_ref()) {
+            verify_digest(name, bytes, expected).map_err(|error| chain(&error))?;
         }
-        self.host.load(&own.name, &bytes, limits).map_err(|error| chain(&error))
-    }
-
-    fn load_builtin(&self, name: &str) -> Result<Plugin, String> {
-        let builtin = builtin::find(name).ok_or_else(|| format!("there is no plugin `{name}`"))?;
-        self.host.load(name, builtin.component, Limits::default()).map_err(|error| chain(&error))
+        self.host.load(name, bytes, limits).map_err(|error| chain(&error))
     }
 
     fn fault(&mut self, place: Place, message: String) {
         self.faults.push(Fault::new(place, message));
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("could not read {}: {error}", path.display()))
 }
 
 /// Where an issue's setting is written, or else the use.

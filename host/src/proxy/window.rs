@@ -104,7 +104,8 @@ impl Glass {
     fn plugin(&self, used: &Use) -> PluginStatus {
         let status = used.status();
         let own = self.parts.config.plugins.iter().find(|plugin| plugin.name == status.plugin);
-        let source = own.map_or_else(|| "built-in".to_owned(), |plugin| plugin.path.display().to_string());
+        let source = own.and_then(|plugin| plugin.path.as_deref());
+        let source = source.map_or_else(|| "built-in".to_owned(), |path| path.display().to_string());
         PluginStatus {
             source,
             used_in: status.name.clone(),

@@ -68,6 +68,19 @@ pub enum FeedbackKind {
     Failures,
 }
 
+impl FeedbackKind {
+    /// What serves a listener of either kind.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if self == other { self } else { Self::EveryAttempt }
+    }
+
+    /// Whether an attempt is of this kind.
+    pub fn includes(self, sample: &Sample) -> bool {
+        self == Self::EveryAttempt || sample.failed
+    }
+}
+
 /// What a pick is told. The key's bytes and the endpoints tried stand in the exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct PickContext {
@@ -115,6 +128,8 @@ pub struct Sample {
     pub latency: Duration,
     /// 0 when no response came.
     pub status: u16,
+    /// Whether passive health counts it as a failure.
+    pub failed: bool,
     /// What passive health takes from the endpoint's weight; 0 when it was no failure.
     pub penalty: u32,
 }

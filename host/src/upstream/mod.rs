@@ -7,11 +7,11 @@ pub(crate) mod check;
 mod connect;
 pub mod endpoint;
 pub(crate) mod health;
-mod key;
+pub(crate) mod key;
 mod passive;
 pub(crate) mod pool;
 pub mod retry;
-mod round_robin;
+pub(crate) mod round_robin;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -214,6 +214,10 @@ impl Upstream {
             let Some(delay) = plan else {
                 return match ended {
                     Ok(connection) => {
+                        let facts = &mut **sending.exchange;
+                        for (name, value) in facts.appended.drain(..) {
+                            facts.response.fields.append(name.as_bytes(), &value);
+                        }
                         Ok(Response { connection, endpoint, _in_flight: in_flight, upstream: self.clone() })
                     }
                     Err(AttemptError::Failed { failure, cause, .. }) => {
@@ -301,7 +305,7 @@ impl Upstream {
         };
         if wanted {
             let status = if let Outcome::Status(status) = outcome { status } else { 0 };
-            self.balancer.observe(Sample { endpoint: id, latency, status, penalty });
+            self.balancer.observe(Sample { endpoint: id, latency, status, failed, penalty });
         }
     }
 
@@ -371,6 +375,7 @@ impl Upstream {
             if !self.has_ready() {
                 return Err(no_endpoint());
             }
+            exchange.appended.clear();
             let previous = exchange.tried.last().copied();
             let context = PickContext { key, random: fastrand::u64(..), now, attempt, previous };
             let id = match self.balancer.pick(exchange, context) {

@@ -19,8 +19,8 @@ const BAD: &[(&str, &[&str])] = &[
     ("keepalives = 1", &["7:1: unknown key `keepalives`; did you mean `keepalive`?"]),
     (r#"blance = "round-robin""#, &["7:1: unknown key `blance`; did you mean `balance`?"]),
     (r#"balance = "roundrobin""#, &["7:11: there is no plugin `roundrobin`; did you mean `round-robin`?"]),
-    (r#"balance = "set-headers""#, &["7:11: `set-headers` is a rewriter, not a balancer; expected `round-robin`"]),
-    (r#"balance = { plugin = "round-robin", conf = {} }"#, &["7:37: unknown key `conf`; expected one of `config`, `plugin`"]),
+    (r#"balance = "set-headers""#, &["7:11: `set-headers` is a rewriter, not a balancer; name a balancer, such as `round-robin`"]),
+    (r#"balance = { plugin = "round-robin", conf = {} }"#, &["7:37: unknown key `conf`; expected one of `config`, `then`, `plugin`"]),
     ("balance = { config = {} }", &["7:11: missing key `plugin`"]),
     ("balance = 3", &["7:11: expected a plugin's name or a table with a `plugin`, found 3"]),
     (r#"balance = { plugin = "round-robin", config = "x" }"#, &[r#"7:46: expected a table, found "x""#]),
@@ -170,7 +170,7 @@ timeout = "off""#, &[r#"10:11: expected an array, found "set-headers"; did you m
 path = "/x"
 upstream = "a"
 rewrite = ["set-header", "round-robin", { config = {} }]
-timeout = true"#, &["10:12: there is no plugin `set-header`; did you mean `set-headers`?", "10:26: `round-robin` is a balancer, not a rewriter; expected `set-headers`", "10:41: missing key `plugin`", "11:11: expected a duration or false, found true"]),
+timeout = true"#, &["10:12: there is no plugin `set-header`; did you mean `set-headers`?", "10:26: `round-robin` is a balancer, not a rewriter; name a rewriter, such as `set-headers`", "10:41: missing key `plugin`", "11:11: expected a duration or false, found true"]),
     (r#"[[routes]]
 name = "one"
 path = "/x"
@@ -234,7 +234,7 @@ tls = { certificates = [] }"#, &["9:12: protocol `tcp` is not supported yet by t
     (r#"[listener]
 address = ":8081""#, &["7:2: unknown key `listener`; did you mean `listeners`?"]),
     (r#"[plugins.round-robin]
-path = "x.wasm""#, &["7:10: `round-robin` is the name of a built-in plugin; choose another name"]),
+path = "x.wasm""#, &["8:1: `path` is not for a built-in plugin: give a plugin of your own another name"]),
     (r#"[plugins.mine]
 sha256 = "abc"
 deadline = "0ms"

@@ -237,14 +237,14 @@ fn a_use_of_a_plugin_has_its_settings_on_top_of_the_plugins_own() {
     let config = example();
 
     let [tenant, strip_prefix] = &config.plugins[..] else { panic!("two plugins") };
-    assert_eq!(tenant.path, Path::new("/etc/staunch/plugins/tenant.wasm"));
+    assert_eq!(tenant.path.as_deref(), Some(Path::new("/etc/staunch/plugins/tenant.wasm")));
     assert_eq!(tenant.sha256, Some(std::array::from_fn(|i| i as u8)));
     assert_eq!(tenant.deadline, Some(std::time::Duration::from_millis(15)));
     assert_eq!((tenant.memory, tenant.on_failure), (32 << 20, Some(OnFailure::Fallback)));
     assert_eq!((tenant.cpu, tenant.watch), (Some(0.05), true));
     assert_eq!(tenant.probation, Some(Duration::from_secs(120)));
     assert_eq!(tenant.settings.get("limits.silver"), Some("5"));
-    assert_eq!(strip_prefix.path, Path::new("/opt/strip-prefix.wasm"));
+    assert_eq!(strip_prefix.path.as_deref(), Some(Path::new("/opt/strip-prefix.wasm")));
     let settings = &config.upstreams[1].balance.settings;
     for (path, value) in [("default", "gold"), ("limits.gold", "10"), ("limits.silver", "2")] {
         assert_eq!(settings.get(path), Some(value), "for {path}");
@@ -343,7 +343,7 @@ fn a_file_is_read_with_its_folder_as_the_start_of_relative_paths() {
 
     let config = Config::load(&file).unwrap();
 
-    assert_eq!(config.plugins[0].path, folder.path().join("plugins/tenant.wasm"));
+    assert_eq!(config.plugins[0].path, Some(folder.path().join("plugins/tenant.wasm")));
     assert_eq!(config.file, Some(file));
 }
 
@@ -396,6 +396,7 @@ Upstream {
                 column: 0,
             },
         },
+        then: None,
         place: Place {
             line: 0,
             column: 0,
@@ -423,6 +424,7 @@ Upstream {
                     column: 0,
                 },
             },
+            then: None,
             place: Place {
                 line: 0,
                 column: 0,
@@ -472,10 +474,11 @@ HealthCheck {
 }
 Plugin {
     name: "p",
-    path: "p.wasm",
+    path: None,
     sha256: None,
     deadline: None,
     memory: 67108864,
+    shared: 1048576,
     on_failure: None,
     cpu: None,
     watch: false,
@@ -517,7 +520,7 @@ fn the_defaults_are_these() {
         Upstream::new("a"),
         endpoint,
         HealthCheck::default(),
-        Plugin::new("p", "p.wasm"),
+        Plugin::new("p"),
     );
 
     assert_eq!(defaults, DEFAULTS);
@@ -556,5 +559,8 @@ fn what_is_not_written_has_its_default() {
     assert_eq!(config.server, Server::default());
     assert_eq!(plain(format!("{:?}", config.routes[0])), plain(format!("{:?}", Route::new(nothing))));
     assert_eq!(plain(format!("{:?}", config.upstreams)), plain(format!("{:?}", [upstream])));
-    assert_eq!(plain(format!("{:?}", config.plugins)), plain(format!("{:?}", [Plugin::new("p", "/p.wasm")])));
+    assert_eq!(
+        plain(format!("{:?}", config.plugins)),
+        plain(format!("{:?}", [Plugin { path: Some("/p.wasm".into()), ..Plugin::new("p") }]))
+    );
 }

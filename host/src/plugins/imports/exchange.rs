@@ -1,11 +1,19 @@
 //! The exchange of the call under way, read lazily: the choice, the request, the response.
 
+use std::time::Duration;
+
 use wasmtime::Result;
 
+use crate::filters::FieldEdit;
 use crate::http::facts::Facts;
 use crate::http::head::Fields;
-use crate::plugins::bindings::staunch::plugin::{request, response, selection};
+use crate::plugins::bindings::staunch::plugin::{pace, request, response, routing, selection};
 use crate::plugins::instance::{Phase, State};
+
+/// Headers that a pick may add to its response.
+const MOST_APPENDED: usize = 8;
+/// How long a rewriter may hold a request back.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 type Field = (String, Vec<u8>);
 
@@ -21,6 +29,16 @@ impl State {
     }
 }
 
+impl State {
+    /// What `read` finds in a response that is being handled.
+    fn of_response<R: Default>(&mut self, read: impl FnOnce(&mut Facts) -> R) -> Result<R> {
+        match self.phase {
+            Phase::OnResponse | Phase::Decide => self.of_exchange(read),
+            _ => Ok(R::default()),
+        }
+    }
+}
+
 impl selection::Host for State {
     fn key(&mut self) -> Result<Option<Vec<u8>>> {
         self.during(Phase::Pick, |facts| facts.key.clone())
@@ -28,6 +46,45 @@ impl selection::Host for State {
 
     fn tried(&mut self) -> Result<Vec<u32>> {
         self.during(Phase::Pick, |facts| facts.tried.clone())
+    }
+
+    fn append_response_field(&mut self, name: String, value: Vec<u8>) -> Result<()> {
+        let edit = FieldEdit::Append(name, value);
+        edit.check()?;
+        let FieldEdit::Append(name, value) = edit else { return Ok(()) };
+        self.during(Phase::Pick, |facts| {
+            if facts.appended.len() < MOST_APPENDED {
+                facts.appended.push((name, value));
+            }
+        })
+    }
+}
+
+impl pace::Host for State {
+    fn delay(&mut self, duration: u64) -> Result<()> {
+        let duration = Duration::from_nanos(duration).min(LONGEST_DELAY);
+        self.during(Phase::OnRequest, |facts| facts.delay = facts.delay.max(Some(duration)))
+    }
+}
+
+impl routing::Host for State {
+    fn has_upstream(&mut self, name: String) -> Result<bool> {
+        Ok(self.upstream(&name).is_some())
+    }
+
+    fn send_to(&mut self, name: String) -> Result<bool> {
+        let Some(upstream) = self.upstream(&name) else { return Ok(false) };
+        self.during(Phase::OnRequest, |facts| {
+            facts.send_to = Some(upstream);
+            true
+        })
+    }
+}
+
+impl State {
+    /// The position of an upstream in the configuration.
+    fn upstream(&self, name: &str) -> Option<usize> {
+        self.core.upstreams.iter().position(|known| **known == *name)
     }
 }
 
@@ -87,23 +144,23 @@ impl request::Host for State {
 
 impl response::Host for State {
     fn status(&mut self) -> Result<u16> {
-        self.during(Phase::OnResponse, |facts| facts.response.status)
+        self.of_response(|facts| facts.response.status)
     }
 
     fn endpoint(&mut self) -> Result<String> {
-        self.during(Phase::OnResponse, |facts| facts.endpoint.as_ref().to_owned())
+        self.of_response(|facts| facts.endpoint.as_ref().to_owned())
     }
 
     fn field(&mut self, name: String) -> Result<Option<Vec<u8>>> {
-        self.during(Phase::OnResponse, |facts| first(&facts.response.fields, &name))
+        self.of_response(|facts| first(&facts.response.fields, &name))
     }
 
     fn field_values(&mut self, name: String) -> Result<Vec<Vec<u8>>> {
-        self.during(Phase::OnResponse, |facts| every(&facts.response.fields, &name))
+        self.of_response(|facts| every(&facts.response.fields, &name))
     }
 
     fn fields(&mut self) -> Result<Vec<Field>> {
-        self.during(Phase::OnResponse, |facts| all(&facts.response.fields))
+        self.of_response(|facts| all(&facts.response.fields))
     }
 }
 

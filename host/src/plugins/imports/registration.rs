@@ -53,6 +53,16 @@ impl registration::Host for State {
         Ok(())
     }
 
+    fn skip_requests(&mut self) -> Result<()> {
+        self.asking()?.skips_requests = true;
+        Ok(())
+    }
+
+    fn skip_responses(&mut self) -> Result<()> {
+        self.asking()?.skips_responses = true;
+        Ok(())
+    }
+
     fn want_request_field(&mut self, name: String) -> Result<u32> {
         position(&mut self.asking()?.request_fields, field_name(&name)?)
     }

@@ -4,7 +4,8 @@ use wasmtime::Result;
 
 use crate::plugins::bindings::staunch::plugin::shared::{self, SharedError};
 use crate::plugins::instance::State;
-use crate::plugins::shared::{NotWritten, compare_exchange, fetch_add, load};
+use crate::plugins::shared::{compare_exchange, fetch_add, load};
+use crate::plugins::values::NotWritten;
 
 impl shared::Host for State {
     fn cell(&mut self, name: String) -> Result<u32> {
@@ -24,7 +25,8 @@ impl shared::Host for State {
     }
 
     fn get(&mut self, key: String) -> Result<Option<(Vec<u8>, u64)>> {
-        Ok(self.core.shared.get(&key))
+        let found = self.core.shared.values().get(&key, || self.core.plugin.host().clock.now());
+        Ok(found.map(|(bytes, version)| (bytes.to_vec(), version)))
     }
 
     fn put(
@@ -33,14 +35,29 @@ impl shared::Host for State {
         value: Vec<u8>,
         version: Option<u64>,
     ) -> Result<std::result::Result<u64, SharedError>> {
-        Ok(self.core.shared.put(&key, &value, version).map_err(|why| match why {
-            NotWritten::Full => SharedError::Full,
-            NotWritten::Conflict => SharedError::Conflict,
-        }))
+        Ok(self.core.shared.values().put(&key, &value, version).map_err(not_written))
+    }
+
+    fn remember(
+        &mut self,
+        key: String,
+        value: Vec<u8>,
+        version: Option<u64>,
+        max_age: u64,
+    ) -> Result<std::result::Result<u64, SharedError>> {
+        let now = self.core.plugin.host().clock.now();
+        Ok(self.core.shared.values().remember(&key, &value, version, now, max_age).map_err(not_written))
     }
 
     fn delete(&mut self, key: String) -> Result<()> {
-        self.core.shared.delete(&key);
+        self.core.shared.values().delete(&key);
         Ok(())
+    }
+}
+
+fn not_written(why: NotWritten) -> SharedError {
+    match why {
+        NotWritten::Full => SharedError::Full,
+        NotWritten::Conflict => SharedError::Conflict,
     }
 }
