@@ -19,6 +19,11 @@ pub trait Filter {
 
     /// Sees the final response head once and changes `exchange.response` in place.
     fn on_response(&self, exchange: &mut Exchange) -> Flow;
+
+    /// What it has learned, for the one that is about to take its place. Called once, if at all.
+    fn save(&self) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// What a filter looks at.

@@ -10,6 +10,7 @@ use crate::filters::{Filter, Flow, LocalResponse};
 use crate::http::error::ExchangeError;
 use crate::http::facts::Exchange;
 use crate::http::h1::Limits;
+use crate::replaceable::Replaceable;
 use crate::router::Router;
 use crate::telemetry::access_log::{AccessLogger, Record};
 use crate::telemetry::metrics::{RouteMetrics, WorkerMetrics};
@@ -31,7 +32,7 @@ pub(crate) struct Site {
 pub(crate) struct Route {
     pub(crate) name: Arc<str>,
     pub(crate) action: Action,
-    pub(crate) filters: Vec<Rc<dyn Filter>>,
+    pub(crate) filters: Vec<Replaceable<dyn Filter>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) metrics: Arc<RouteMetrics>,
 }
@@ -113,7 +114,7 @@ impl Route {
 
     /// Has the filters change the response, the last first; `Some` replaces it.
     pub(crate) fn rewrite_response(&self, exchange: &mut Exchange) -> Result<Option<LocalResponse>, ExchangeError> {
-        let filters = self.filters.iter().rev().filter(|filter| filter.sides().response);
+        let filters = self.filters.iter().rev().map(Replaceable::get).filter(|filter| filter.sides().response);
         filters.map(|filter| flow(filter.on_response(exchange))).find_map(Result::transpose).transpose()
     }
 }

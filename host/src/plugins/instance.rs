@@ -8,7 +8,7 @@ use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use crate::http::facts::{Exchange, Facts};
 use crate::plugins::behind::Behind;
-use crate::plugins::bindings::exports::staunch::plugin::lifecycle;
+use crate::plugins::bindings::exports::staunch::plugin::{handover, lifecycle};
 use crate::plugins::clock::thread_cpu_time;
 use crate::plugins::engine::{MAX_TICKS_BETWEEN_LOOKS, TICK, Ticker};
 use crate::plugins::error::{ConfigIssue, Fault, PluginError};
@@ -22,6 +22,9 @@ use crate::upstream::endpoint::Loads;
 
 /// CPU time of a `configure` or an `update`.
 pub(super) const SETUP_DEADLINE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 2000 });
+
+/// CPU time of a `save`.
+pub(super) const SAVE_DEADLINE: Duration = Duration::from_millis(10);
 
 /// Ticks before a call is looked at for the first time. With one, a call that begins just before a tick would be
 /// looked at at once.
@@ -47,6 +50,7 @@ const MAX_ISSUE_TEXT: usize = 1024;
 pub(super) struct Instance<G> {
     store: Store<State>,
     guest: G,
+    pub(super) handover: Option<handover::Guest>,
     ticker: Ticker,
     /// Whether each call is timed and charged to the worker's share.
     metered: bool,
@@ -142,7 +146,15 @@ impl<G> Instance<G> {
             .and_then(|indices| indices.load(&mut store, &linked))
             .map_err(shape)?;
         let guest = bind(core, &mut store, &linked).map_err(shape)?;
-        let mut instance = Self { store, guest, ticker: host.ticker.clone(), metered: false };
+        let handover = match core.plugin.exports().handover {
+            true => Some(
+                handover::GuestIndices::new(core.plugin.pre())
+                    .and_then(|indices| indices.load(&mut store, &linked))
+                    .map_err(shape)?,
+            ),
+            false => None,
+        };
+        let mut instance = Self { store, guest, handover, ticker: host.ticker.clone(), metered: false };
         let configured = instance
             .call(Phase::Configure, SETUP_DEADLINE, |_, store| lifecycle.call_configure(store))
             .map_err(|fault| core.failed("configure", fault))?;
@@ -188,7 +200,7 @@ impl<G> Instance<G> {
         answer
     }
 
-    /// Has each call from now on timed and charged. For an instance that is in its worker's place.
+    /// Has each call from now on timed and charged. For an instance that its worker calls.
     pub(super) fn meter(&mut self) {
         self.metered = true;
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::telemetry::latencies::Times;
+use crate::telemetry::metrics::Outcomes;
 
 /// Faults of a version that end its probation.
 const FAULTS: u64 = 3;
@@ -24,27 +24,15 @@ const DOUBT: Duration = Duration::from_secs(1);
 /// What a time must have grown by, at the least.
 const LONGER: Duration = Duration::from_millis(5);
 
-/// The requests of an upstream: how many, how they ended, how long their answers took.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Evidence {
-    pub requests: u64,
-    /// Those without a response, or with a status of 500 or more.
-    pub errors: u64,
-    /// Those with a status of 400 or more that are no errors.
-    pub refusals: u64,
-    /// To the head of the response.
-    pub times: Times,
-}
-
 /// A version on probation.
 #[derive(Debug)]
 pub struct Probation {
     until: Instant,
-    before: Evidence,
+    before: Outcomes,
     /// What had been counted when it took over.
-    begin: Evidence,
+    begin: Outcomes,
     /// Since when it seems worse, and what had been counted then.
-    suspected: Option<(Instant, Evidence)>,
+    suspected: Option<(Instant, Outcomes)>,
 }
 
 /// What is to become of a version.
@@ -59,7 +47,7 @@ pub enum Verdict {
 
 impl Probation {
     /// `before`: what the version before it brought about. `begin`: all that was counted until now.
-    pub fn new(until: Instant, before: Evidence, begin: Evidence) -> Self {
+    pub fn new(until: Instant, before: Outcomes, begin: Outcomes) -> Self {
         Self { until, before, begin, suspected: None }
     }
 
@@ -68,12 +56,12 @@ impl Probation {
     }
 
     /// What the version before it brought about.
-    pub fn before(&self) -> &Evidence {
+    pub fn before(&self) -> &Outcomes {
         &self.before
     }
 
     /// Looks at the faults of this version and at all that was counted until now.
-    pub fn look(&mut self, now: Instant, faults: u64, counted: &Evidence) -> Verdict {
+    pub fn look(&mut self, now: Instant, faults: u64, counted: &Outcomes) -> Verdict {
         if faults >= FAULTS {
             return Verdict::Worse(format!("it failed {faults} times"));
         }
@@ -100,36 +88,12 @@ impl Probation {
     }
 }
 
-impl Evidence {
-    /// What came since `earlier`.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        Self {
-            requests: self.requests.saturating_sub(earlier.requests),
-            errors: self.errors.saturating_sub(earlier.errors),
-            refusals: self.refusals.saturating_sub(earlier.refusals),
-            times: self.times.since(&earlier.times),
-        }
-    }
-
-    /// The sum of both.
-    #[must_use]
-    pub fn and(&self, other: &Self) -> Self {
-        Self {
-            requests: self.requests + other.requests,
-            errors: self.errors + other.errors,
-            refusals: self.refusals + other.refusals,
-            times: self.times.and(&other.times),
-        }
-    }
-}
-
 /// Why `after` is clearly worse than `before`, if it is.
-fn worse(before: &Evidence, after: &Evidence) -> Option<String> {
+fn worse(before: &Outcomes, after: &Outcomes) -> Option<String> {
     // A share has to grow by so much of the whole.
     for (what, growth, of) in [
-        ("errors", 0.02, (|evidence| evidence.errors) as fn(&Evidence) -> u64),
-        ("answers from 400 to 499", 0.2, |evidence| evidence.refusals),
+        ("errors", 0.02, (|outcomes| outcomes.errors) as fn(&Outcomes) -> u64),
+        ("answers from 400 to 499", 0.2, |outcomes| outcomes.refusals),
     ] {
         let (then, now) = (Share(of(before), before.requests), Share(of(after), after.requests));
         if now.clearly_exceeds(then) && now.value() >= then.value() + growth {
@@ -145,7 +109,7 @@ fn worse(before: &Evidence, after: &Evidence) -> Option<String> {
         let Some(then) = before.times.quantile(quantile) else { continue };
         let limit = then.mul_f64(factor).max(then + LONGER);
         let usual = (before.times.count() as f64 * (1.0 - quantile)).ceil() as u64;
-        let over = |evidence: &Evidence| Share(evidence.times.from(limit), evidence.times.count());
+        let over = |outcomes: &Outcomes| Share(outcomes.times.from(limit), outcomes.times.count());
         let known = Share(over(before).0.max(usual), before.times.count());
         if over(after).clearly_exceeds(known)
             && let Some(now) = after.times.quantile(quantile)
@@ -183,23 +147,23 @@ mod tests {
     use super::*;
 
     /// Requests with these times in milliseconds, over and over, and every so many with an error.
-    fn evidence(requests: u64, times: &[u64], errors: u64) -> Evidence {
-        let mut evidence = Evidence { requests, errors, ..Evidence::default() };
+    fn outcomes(requests: u64, times: &[u64], errors: u64) -> Outcomes {
+        let mut outcomes = Outcomes { requests, errors, ..Outcomes::default() };
         for at in 0..requests - errors {
-            evidence.times.observe(Duration::from_millis(times[at as usize % times.len()]));
+            outcomes.times.observe(Duration::from_millis(times[at as usize % times.len()]));
         }
-        evidence
+        outcomes
     }
 
-    fn on_probation(before: Evidence) -> (Probation, Instant) {
+    fn on_probation(before: Outcomes) -> (Probation, Instant) {
         let now = Instant::now();
-        (Probation::new(now + Duration::from_secs(60), before, Evidence::default()), now)
+        (Probation::new(now + Duration::from_secs(60), before, Outcomes::default()), now)
     }
 
-    /// The verdict after so many seconds with evidence that comes evenly.
-    fn verdict(before: &Evidence, each_second: &Evidence, seconds: u64) -> Verdict {
+    /// The verdict after so many seconds with outcomes that come evenly.
+    fn verdict(before: &Outcomes, each_second: &Outcomes, seconds: u64) -> Verdict {
         let (mut probation, begin) = on_probation(before.clone());
-        let mut counted = Evidence::default();
+        let mut counted = Outcomes::default();
         for second in 1..=seconds {
             counted = counted.and(each_second);
             let verdict = probation.look(begin + Duration::from_secs(second), 0, &counted);
@@ -217,15 +181,15 @@ mod tests {
 
     #[test]
     fn the_third_fault_ends_it_at_once() {
-        let (mut probation, now) = on_probation(Evidence::default());
+        let (mut probation, now) = on_probation(Outcomes::default());
 
-        assert_eq!(probation.look(now, 2, &Evidence::default()), Verdict::Undecided);
-        assert_worse(&probation.look(now, 3, &Evidence::default()), "it failed 3 times");
+        assert_eq!(probation.look(now, 2, &Outcomes::default()), Verdict::Undecided);
+        assert_worse(&probation.look(now, 3, &Outcomes::default()), "it failed 3 times");
     }
 
     #[test]
     fn a_version_as_good_as_the_one_before_passes() {
-        let usual = evidence(1000, &[1, 2, 3, 50], 10);
+        let usual = outcomes(1000, &[1, 2, 3, 50], 10);
 
         assert_eq!(verdict(&usual, &usual, 59), Verdict::Undecided);
         assert_eq!(verdict(&usual, &usual, 60), Verdict::Passed);
@@ -233,17 +197,17 @@ mod tests {
 
     #[test]
     fn errors_that_become_clearly_more_end_it() {
-        let before = evidence(1000, &[1], 10);
+        let before = outcomes(1000, &[1], 10);
 
-        assert_worse(&verdict(&before, &evidence(200, &[1], 40), 10), "20.0% of its upstream's requests are errors");
-        assert_eq!(verdict(&before, &evidence(1000, &[1], 15), 59), Verdict::Undecided, "half a percent more");
-        assert_eq!(verdict(&before, &evidence(1, &[1], 1), 59), Verdict::Undecided, "59 requests say nothing");
-        assert_eq!(verdict(&evidence(50, &[1], 0), &evidence(100, &[1], 99), 59), Verdict::Undecided);
+        assert_worse(&verdict(&before, &outcomes(200, &[1], 40), 10), "20.0% of its upstream's requests are errors");
+        assert_eq!(verdict(&before, &outcomes(1000, &[1], 15), 59), Verdict::Undecided, "half a percent more");
+        assert_eq!(verdict(&before, &outcomes(1, &[1], 1), 59), Verdict::Undecided, "59 requests say nothing");
+        assert_eq!(verdict(&outcomes(50, &[1], 0), &outcomes(100, &[1], 99), 59), Verdict::Undecided);
     }
 
     #[test]
     fn refusals_have_to_become_many() {
-        let refused = |refusals| Evidence { refusals, ..evidence(1000, &[1], 0) };
+        let refused = |refusals| Outcomes { refusals, ..outcomes(1000, &[1], 0) };
 
         assert_eq!(verdict(&refused(50), &refused(200), 59), Verdict::Undecided);
         assert_worse(&verdict(&refused(50), &refused(900), 59), "answers from 400 to 499");
@@ -252,34 +216,34 @@ mod tests {
     #[test]
     fn a_p99_of_twice_the_time_ends_it() {
         let mut times = [10; 100];
-        let before = evidence(1000, &times, 0);
+        let before = outcomes(1000, &times, 0);
         times[..3].fill(25);
 
-        assert_worse(&verdict(&before, &evidence(1000, &times, 0), 10), "the p99");
+        assert_worse(&verdict(&before, &outcomes(1000, &times, 0), 10), "the p99");
         times[..3].fill(14);
-        assert_eq!(verdict(&before, &evidence(1000, &times, 0), 59), Verdict::Undecided, "less than twice");
+        assert_eq!(verdict(&before, &outcomes(1000, &times, 0), 59), Verdict::Undecided, "less than twice");
     }
 
     #[test]
     fn always_the_slowest_of_eight_is_found_though_the_p99_stays() {
-        let before = evidence(800, &[2, 2, 2, 2, 2, 2, 2, 40], 0);
+        let before = outcomes(800, &[2, 2, 2, 2, 2, 2, 2, 40], 0);
 
-        assert_worse(&verdict(&before, &evidence(100, &[40], 0), 10), "the p90");
-        let slope = evidence(800, &[10, 20, 30, 40, 50, 60, 70, 80], 0);
-        assert_worse(&verdict(&slope, &evidence(100, &[80], 0), 10), "the median");
+        assert_worse(&verdict(&before, &outcomes(100, &[40], 0), 10), "the p90");
+        let slope = outcomes(800, &[10, 20, 30, 40, 50, 60, 70, 80], 0);
+        assert_worse(&verdict(&slope, &outcomes(100, &[80], 0), 10), "the median");
     }
 
     #[test]
     fn a_few_milliseconds_are_not_worth_it() {
-        assert_eq!(verdict(&evidence(1000, &[1], 0), &evidence(1000, &[4], 0), 59), Verdict::Undecided);
+        assert_eq!(verdict(&outcomes(1000, &[1], 0), &outcomes(1000, &[4], 0), 59), Verdict::Undecided);
     }
 
     #[test]
     fn a_hiccup_is_forgiven() {
-        let before = evidence(1000, &[1], 0);
+        let before = outcomes(1000, &[1], 0);
         let (mut probation, begin) = on_probation(before.clone());
         let at = |seconds| begin + Duration::from_secs(seconds);
-        let hiccup = evidence(200, &[100], 0);
+        let hiccup = outcomes(200, &[100], 0);
 
         assert_eq!(probation.look(at(1), 0, &hiccup), Verdict::Undecided);
         let calm = hiccup.and(&before);

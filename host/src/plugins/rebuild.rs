@@ -68,9 +68,7 @@ impl<G: Send + 'static> Slot<G> {
     pub(super) fn new(core: Arc<UseCore>, worker: usize, live: Instance<G>) -> Self {
         let share = core.share_of(worker);
         let budget = core.plugin.limits().cpu.map(|cpu| CpuBudget::new(cpu, share.busy()));
-        let mut slot = Self { core, share, budget, live: None, coming: None };
-        slot.take_up(live);
-        slot
+        Self { core, share, budget, live: Some(live), coming: None }
     }
 
     /// Whether there is an instance to call. When there is none and none is being built, `recipe` is asked for one.
@@ -82,18 +80,14 @@ impl<G: Send + 'static> Slot<G> {
         if self.live.is_some() { Readiness::Live } else { self.revive(recipe) }
     }
 
-    fn take_up(&mut self, mut instance: Instance<G>) {
-        if self.budget.is_some() {
-            instance.meter();
-        }
-        self.live = Some(instance);
-    }
-
     #[inline]
     fn is_over_budget(&mut self) -> bool {
         let Some(budget) = &mut self.budget else { return false };
         let now = self.core.plugin.host().clock.now();
         let is_over = budget.is_over(now, self.share.busy());
+        if let Some(instance) = &mut self.live {
+            instance.meter();
+        }
         if is_over {
             self.share.throttle();
             self.core.throttled(now, self.share.worker);
@@ -124,7 +118,7 @@ impl<G: Send + 'static> Slot<G> {
     fn revive(&mut self, recipe: impl FnOnce(&Arc<UseCore>, usize) -> Recipe<G>) -> Readiness {
         match self.coming.as_ref().map(Receiver::try_recv) {
             Some(Ok(instance)) => {
-                self.take_up(instance);
+                self.live = Some(instance);
                 self.coming = None;
                 return Readiness::Fresh;
             }

@@ -72,6 +72,14 @@ impl ReadyRewriter {
         self.0.sides
     }
 
+    /// Hands it what the rewriter before it has learned.
+    ///
+    /// # Errors
+    /// When the plugin fails.
+    pub fn restore(&mut self, state: &[u8]) -> Result<(), PluginError> {
+        self.0.inner.get_mut().slot.restore(state)
+    }
+
     /// Called on the worker's thread.
     pub fn into_filter(self) -> Rc<dyn Filter> {
         Rc::new(self.0)
@@ -95,6 +103,10 @@ impl Filter for WasmRewriter {
             Some(guest) => guest.call_on_response(store, wanted),
             None => Ok(ResponseAction::Proceed),
         })
+    }
+
+    fn save(&self) -> Option<Vec<u8>> {
+        self.inner.borrow_mut().slot.save()
     }
 }
 

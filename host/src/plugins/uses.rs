@@ -191,6 +191,11 @@ impl Use {
         })))
     }
 
+    /// The use of the balancer behind this one.
+    pub fn behind(&self) -> Option<&Self> {
+        self.0.behind.as_ref()
+    }
+
     /// Notes that this version serves.
     pub fn take_over(&self) {
         self.0.lasting.generation.fetch_max(self.0.generation, Relaxed);
@@ -317,7 +322,10 @@ impl UseCore {
         self.lasting.throttled.store(now.max(1), Relaxed);
         let (plugin, r#use) = (self.plugin.name(), &*self.name);
         let (digest, generation) = (self.plugin.short_digest(), self.generation);
-        warn!(plugin, r#use, digest, generation, worker, "over its CPU budget: its policy answers until it is under it");
+        warn!(
+            plugin,
+            r#use, digest, generation, worker, "over its CPU budget: its policy answers until it is under it"
+        );
     }
 
     pub(super) fn tally(&self) -> Arc<Tally> {
@@ -374,7 +382,8 @@ impl UseCore {
         };
         let (calls, busy) = (sum(|share| &share.calls), sum(|share| &share.busy));
         let mean_call = sum(|share| &share.sampled).checked_div(sum(|share| &share.samples));
-        let cpu_time = if self.plugin.limits().cpu.is_some() { busy } else { mean_call.unwrap_or(0).saturating_mul(calls) };
+        let cpu_time =
+            if self.plugin.limits().cpu.is_some() { busy } else { mean_call.unwrap_or(0).saturating_mul(calls) };
         let tally = &self.lasting.tally;
         UseStatus {
             plugin: self.plugin.name().to_owned(),
