@@ -2,6 +2,7 @@
 
 mod access_log;
 mod admin;
+mod bodies;
 mod cli;
 mod drain;
 mod health;

@@ -52,6 +52,8 @@ pub(super) struct Slot<G: Send + 'static> {
     budget: Option<CpuBudget>,
     live: Option<Instance<G>>,
     coming: Option<Receiver<Instance<G>>>,
+    /// Which instance this is.
+    generation: u64,
 }
 
 /// Whether there is an instance to call.
@@ -68,7 +70,7 @@ impl<G: Send + 'static> Slot<G> {
     pub(super) fn new(core: Arc<UseCore>, worker: usize, live: Instance<G>) -> Self {
         let share = core.share_of(worker);
         let budget = core.plugin.limits().cpu.map(|cpu| CpuBudget::new(cpu, share.busy()));
-        Self { core, share, budget, live: Some(live), coming: None }
+        Self { core, share, budget, live: Some(live), coming: None, generation: 0 }
     }
 
     /// Whether there is an instance to call. When there is none and none is being built, `recipe` is asked for one.
@@ -100,6 +102,16 @@ impl<G: Send + 'static> Slot<G> {
         self.live.as_mut()
     }
 
+    /// The instance, if it is still this one.
+    pub(super) fn still(&mut self, generation: u64) -> Option<&mut Instance<G>> {
+        self.live.as_mut().filter(|_| self.generation == generation)
+    }
+
+    /// Which instance there is: another number for every one.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Throws the instance away and counts the fault.
     #[cold]
     pub(super) fn fault(&mut self, fault: &Fault) {
@@ -120,6 +132,7 @@ impl<G: Send + 'static> Slot<G> {
             Some(Ok(instance)) => {
                 self.live = Some(instance);
                 self.coming = None;
+                self.generation += 1;
                 return Readiness::Fresh;
             }
             Some(Err(TryRecvError::Empty)) => return Readiness::Absent,

@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config;
+use crate::filters::BodyBroken;
 use crate::http::facts::{AttemptFacts, Exchange};
 use crate::http::h1;
 use crate::http::head::Known;
@@ -98,6 +99,8 @@ pub(crate) enum UpstreamError {
     },
     #[error(transparent)]
     Client(#[from] ClientFault),
+    #[error(transparent)]
+    Rewriter(#[from] BodyBroken),
     #[error("the exchange took too long")]
     Deadline,
 }
@@ -185,6 +188,7 @@ impl Upstream {
             Err(UpstreamError::NoEndpoint(_)) => RequestEnd::NoEndpoint,
             Err(UpstreamError::Overloaded(_)) => RequestEnd::Overloaded,
             Err(UpstreamError::Client(_)) => RequestEnd::ClientClosed,
+            Err(UpstreamError::Rewriter(_)) => RequestEnd::Failed,
             Err(UpstreamError::Deadline) => RequestEnd::TimedOut,
             Err(UpstreamError::Failed { failure: Failure::ConnectTimeout | Failure::ResponseTimeout, .. }) => {
                 RequestEnd::TimedOut
@@ -213,10 +217,12 @@ impl Upstream {
             let (outcome, sent) = match &ended {
                 Ok(_) => (Outcome::Status(sending.exchange.response.status), true),
                 Err(AttemptError::Failed { failure, sent, .. }) => (Outcome::Failed(*failure), *sent),
-                Err(AttemptError::Client(_)) => (Outcome::Status(0), true),
+                Err(AttemptError::Client(_) | AttemptError::Rewriter(_)) => (Outcome::Status(0), true),
             };
-            if let Err(AttemptError::Client(fault)) = ended {
-                return Err(self.client_error(fault, &sending, done));
+            match ended {
+                Err(AttemptError::Client(fault)) => return Err(self.client_error(fault, &sending, done)),
+                Err(AttemptError::Rewriter(broken)) => return Err(broken.into()),
+                _ => {}
             }
             self.account(endpoint, outcome, done - now, done);
 
@@ -239,6 +245,7 @@ impl Upstream {
                         Err(UpstreamError::Failed { endpoint, failure, cause })
                     }
                     Err(AttemptError::Client(fault)) => Err(fault.into()),
+                    Err(AttemptError::Rewriter(broken)) => Err(broken.into()),
                 };
             };
             drop(in_flight);
