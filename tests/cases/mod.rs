@@ -8,6 +8,7 @@ mod drain;
 mod health;
 mod hop_by_hop;
 mod messages;
+mod operation;
 mod plugins;
 mod real_nginx;
 mod retry;

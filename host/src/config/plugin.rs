@@ -226,8 +226,10 @@ impl Plugin {
             _ => reader.set_or_off("probation", &mut plugin.probation),
         }
         if BUILTIN.iter().any(|(builtin, _)| *builtin == name) {
-            reader
-                .misplaced(&["path", "sha256"], "is not for a built-in plugin: give a plugin of your own another name");
+            reader.misplaced(
+                &["path", "sha256", "watch"],
+                "is not for a built-in plugin: give a plugin of your own another name",
+            );
             return Some(plugin);
         }
         let path = reader.required_parse("path", |text| match text {

@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn a_p99_of_twice_the_time_ends_it() {
         let mut times = [10; 100];
-        let before = outcomes(1000, &times, 0);
+        let before = outcomes(5000, &times, 0);
         times[..3].fill(25);
 
         assert_worse(&verdict(&before, &outcomes(1000, &times, 0), 10), "the p99");
@@ -228,7 +228,7 @@ mod tests {
     fn always_the_slowest_of_eight_is_found_though_the_p99_stays() {
         let before = outcomes(800, &[2, 2, 2, 2, 2, 2, 2, 40], 0);
 
-        assert_worse(&verdict(&before, &outcomes(100, &[40], 0), 10), "the p90");
+        assert_worse(&verdict(&before, &outcomes(100, &[40], 0), 10), "the median");
         let slope = outcomes(800, &[10, 20, 30, 40, 50, 60, 70, 80], 0);
         assert_worse(&verdict(&slope, &outcomes(100, &[80], 0), 10), "the median");
     }

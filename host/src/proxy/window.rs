@@ -74,13 +74,14 @@ impl Control {
                     Listener::Tcp(listener) => AdminListener::Tcp(listener),
                     Listener::Unix(listener) => AdminListener::Unix(listener),
                 };
-                if let Err(error) = admin::serve(listener, state, ended).await {
+                if let Err(error) = admin::serve(listener, state, ended.clone()).await {
                     tracing::error!(%error, "the admin server ended");
                 }
             }
             Some(Err(error)) => tracing::error!(%error, "there is no admin server"),
-            None => ended.cancelled().await,
+            None => {}
         }
+        ended.cancelled().await;
     }
 }
 

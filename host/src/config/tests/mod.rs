@@ -242,7 +242,7 @@ fn a_use_of_a_plugin_has_its_settings_on_top_of_the_plugins_own() {
     assert_eq!(tenant.deadline, Some(std::time::Duration::from_millis(15)));
     assert_eq!((tenant.memory, tenant.on_failure), (32 << 20, Some(OnFailure::Fallback)));
     assert_eq!((tenant.cpu, tenant.watch), (Some(0.05), true));
-    assert_eq!(tenant.probation, Some(Duration::from_secs(120)));
+    assert_eq!(tenant.probation, Some(std::time::Duration::from_secs(120)));
     assert_eq!(tenant.settings.get("limits.silver"), Some("5"));
     assert_eq!(strip_prefix.path.as_deref(), Some(Path::new("/opt/strip-prefix.wasm")));
     let settings = &config.upstreams[1].balance.settings;
