@@ -26,6 +26,8 @@ mod clock;
 mod engine;
 mod error;
 mod faults;
+#[cfg(test)]
+mod golden;
 mod handover;
 mod host;
 mod imports;

@@ -264,7 +264,7 @@ impl Builder<'_> {
     }
 
     fn load(&self, name: &str, own: Option<&config::Plugin>) -> Result<Plugin, String> {
-        let limits = limits(own);
+        let limits = limits(name, own);
         let read;
         let bytes = match own.and_then(|own| own.path.as_deref()) {
             Some(path) => {
@@ -294,14 +294,15 @@ pub(super) fn members(shared: &Shared, now: Instant) -> Arc<[Member]> {
 }
 
 /// What calls of a plugin may take, as its entry says.
-pub(super) fn limits(own: Option<&config::Plugin>) -> Limits {
-    own.map_or_else(Limits::default, |own| Limits {
+pub(super) fn limits(name: &str, own: Option<&config::Plugin>) -> Limits {
+    let limits = own.map_or_else(Limits::default, |own| Limits {
         deadline: own.deadline,
         memory: own.memory,
         shared: own.shared,
         on_failure: own.on_failure,
         cpu: own.cpu,
-    })
+    });
+    Limits { deadline: limits.deadline.or_else(|| builtin::deadline(name)), ..limits }
 }
 
 /// Where an issue's setting is written, or else the use.

@@ -173,7 +173,7 @@ impl Turnover {
             verify_digest(name, &bytes, expected).map_err(|error| unfit(&error))?;
         }
         let plugin = {
-            let (host, name, limits) = (self.host.clone(), name.to_owned(), limits(own));
+            let (host, name, limits) = (self.host.clone(), name.to_owned(), limits(name, own));
             aside(move || host.load(&name, &bytes, limits)).await?
         };
 

@@ -344,9 +344,7 @@ impl Upstream {
         let config = &self.shared.config.retry;
         let policy = self.retry.get();
         let needs = policy.needs();
-        if let Outcome::Status(status) = outcome
-            && !needs.wants(status)
-        {
+        if matches!(outcome, Outcome::Status(_)) && !needs.concern(&sending.exchange.response) {
             return None;
         }
         let method = MethodKind::of(sending.exchange.request.method());
