@@ -373,7 +373,7 @@ fn knowing(update: &str) -> String {
 
 #[test]
 fn what_happens_to_endpoints_during_a_swap_is_not_lost() {
-    let own_file = Own::of(picking(1, 0));
+    let own_file = Own::of(knowing(""));
     let failing = Arc::new(AtomicBool::new(false));
     let fails = failing.clone();
     let second = Upstream::raw(move |talk| {
