@@ -13,20 +13,20 @@ use crate::harness::{ADMIN, Client, Proxy, Upstream, eventually};
 #[expect(dead_code, reason = "the unit tests of the plugin host use all of it")]
 mod guests;
 
-use guests::Guest;
+pub(super) use guests::Guest;
 
 /// A balancer that always picks the endpoint with id 0.
 pub(super) static FIRST_ENDPOINT: LazyLock<String> =
     LazyLock::new(|| Guest::balancer("(call $endpoint (i32.const 0))").wat());
 
 /// A folder with the plugin `own`.
-struct Folder {
+pub(super) struct Folder {
     folder: tempfile::TempDir,
     file: PathBuf,
 }
 
 impl Folder {
-    fn with(plugin: impl AsRef<[u8]>) -> Self {
+    pub(super) fn with(plugin: impl AsRef<[u8]>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("own.wat");
         std::fs::write(&file, plugin).expect("a file");
@@ -34,7 +34,7 @@ impl Folder {
     }
 
     /// The configuration of the plugin, with these settings.
-    fn plugin(&self, settings: &str) -> String {
+    pub(super) fn plugin(&self, settings: &str) -> String {
         format!("[plugins.own]\npath = \"{}\"\n{settings}\n", self.file.display())
     }
 

@@ -1,5 +1,7 @@
 //! Algorithms that more than one balancer is made of, free of any host.
 
+pub mod carried;
+
 mod bounded;
 mod draw;
 mod groups;

@@ -41,7 +41,7 @@ impl ExchangeError {
             Self::BadRequest(bad) => bad.status,
             Self::NoRoute => 404,
             Self::HeadTimeout => 408,
-            Self::FilterFailed => 500,
+            Self::FilterFailed | Self::Upstream(UpstreamError::Rewriter(_)) => 500,
             Self::Deadline | Self::Upstream(UpstreamError::Deadline) => 504,
             Self::Upstream(UpstreamError::NoEndpoint(_) | UpstreamError::Overloaded(_)) => 503,
             Self::Upstream(UpstreamError::Failed { failure, .. }) => match failure {
@@ -66,7 +66,9 @@ impl ExchangeError {
             Self::BadRequest(_) => "bad_request",
             Self::NoRoute => "no_route",
             Self::HeadTimeout => "client_header_timeout",
-            Self::FilterFailed => "rewriter_failed",
+            Self::FilterFailed
+            | Self::Upstream(UpstreamError::Rewriter(_))
+            | Self::Download(PumpError::Rewriter(_)) => "rewriter_failed",
             Self::Deadline | Self::Upstream(UpstreamError::Deadline) => "route_timeout",
             Self::Upstream(UpstreamError::NoEndpoint(_)) => "no_endpoint",
             Self::Upstream(UpstreamError::Overloaded(_)) => "balancer_overloaded",

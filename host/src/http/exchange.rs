@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::filters::LocalResponse;
+use crate::filters::{BodyChain, LocalResponse};
 use crate::http::error::ExchangeError;
 use crate::http::facts::Exchange;
 use crate::http::h1::{self, BodyDecoder, BodyEncoder, BodyKind, ConnectionOption, Encoding, ResponseOptions};
 use crate::http::head::{Known, Version};
-use crate::http::pump::Pump;
+use crate::http::pump::{Passage, Pump};
 use crate::http::site::{self, Route, Site};
 use crate::http::tunnel::{TunnelEnd, tunnel};
 use crate::http::upload::{Upload, UploadError};
@@ -94,6 +94,12 @@ async fn answer(
             hold(client, upload, delay, deadline).await?;
         }
     }
+    if upload.has_body() {
+        let chain = route.request_bodies(exchange)?;
+        if !chain.is_empty() {
+            upload.rewrite(chain);
+        }
+    }
     let mut upstream = match target {
         Ok(upstream) => upstream,
         Err(answer) => return local(client, exchange, upload, answer, sent).await,
@@ -122,7 +128,11 @@ async fn answer(
         drop(response);
         return local(client, exchange, upload, answer, sent).await;
     }
-    download(client, exchange, upload, response, kind, reusable, sent).await
+    let chain = match kind {
+        BodyKind::None if exchange.request.method() != "HEAD" => BodyChain::default(),
+        _ => route.response_bodies(exchange)?,
+    };
+    download(client, exchange, upload, response, kind, chain, reusable, sent).await
 }
 
 /// Holds a request back while its client is there.
@@ -148,16 +158,24 @@ async fn hold(
 }
 
 /// Streams the response to the client, and what is left of the request to the endpoint.
+#[expect(clippy::too_many_arguments, reason = "all of them are facts about the one response")]
 async fn download(
     client: &mut Client<'_>,
     exchange: &Exchange,
     upload: &mut Upload,
     mut response: Response,
     kind: BodyKind,
+    mut chain: BodyChain,
     reusable: bool,
     sent: &mut Sent,
 ) -> Result<(), ExchangeError> {
-    let encoding = Encoding::for_response(&exchange.response, kind, exchange.request.version);
+    let encoding = match (chain.is_empty(), kind) {
+        (true, _) => Encoding::for_response(&exchange.response, kind, exchange.request.version),
+        // Nobody knows how long it would be.
+        (false, BodyKind::None) => Encoding::None,
+        (false, _) => Encoding::for_response(&exchange.response, BodyKind::Chunked, exchange.request.version),
+    };
+    let rewritten = !chain.is_empty() && kind != BodyKind::None;
     let keep =
         client.keeps_alive && !client.worker.is_draining() && upload.is_received() && encoding != Encoding::UntilClose;
     let connection = match (keep, exchange.request.version) {
@@ -181,11 +199,16 @@ async fn download(
             return Poll::Ready(Err(ExchangeError::Client(fault)));
         }
         if !upload.is_over()
-            && let Poll::Ready(Err(UploadError::Client(fault))) = upload.poll(cx, client, endpoint)
+            && let Poll::Ready(Err(error)) = upload.poll(cx, client, endpoint)
         {
-            return Poll::Ready(Err(ExchangeError::Client(fault)));
+            match error {
+                UploadError::Client(fault) => return Poll::Ready(Err(ExchangeError::Client(fault))),
+                UploadError::Rewriter(broken) => return Poll::Ready(Err(ExchangeError::Download(broken.into()))),
+                UploadError::Endpoint(_) => {}
+            }
         }
-        pump.poll(cx, &mut decoder, endpoint, client, |_| Ok(())).map_err(ExchangeError::Download)
+        let mut passage = Passage { chain: rewritten.then_some(&mut chain), ..Passage::default() };
+        pump.poll(cx, &mut decoder, endpoint, client, &mut passage).map_err(ExchangeError::Download)
     })
     .await;
     sent.body = pump.moved;

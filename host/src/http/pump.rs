@@ -7,6 +7,7 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
+use crate::filters::{BodyBroken, BodyChain};
 use crate::http::h1::{BadBody, BodyDecoder, BodyEncoder, WrongLength};
 use crate::net::{LARGE, SMALL, Transport};
 
@@ -45,11 +46,58 @@ pub(crate) enum PumpError {
     /// The side it goes to failed.
     #[error("could not send the body")]
     Sink(#[source] io::Error),
+    #[error(transparent)]
+    Rewriter(#[from] BodyBroken),
 }
 
-/// What a tap says to end a body that is longer than it may be.
+/// What happens to a body between its two sides.
+#[derive(Default)]
+pub(crate) struct Passage<'a> {
+    /// Bytes that came so far, and the most there may be.
+    pub(crate) received: u64,
+    pub(crate) max_size: Option<u64>,
+    /// What rewrites it.
+    pub(crate) chain: Option<&'a mut BodyChain>,
+    /// What is sent is kept here.
+    pub(crate) replay: Option<&'a mut Replay>,
+}
+
+/// What is kept of a body for another attempt to send it.
 #[derive(Debug)]
-pub(crate) struct TooLarge;
+pub(crate) struct Replay {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) limit: usize,
+    /// Whether nothing of what was sent is missing.
+    pub(crate) is_whole: bool,
+}
+
+impl Passage<'_> {
+    fn receive(&mut self, length: usize) -> Result<(), PumpError> {
+        self.received += length as u64;
+        if self.max_size.is_some_and(|max| self.received > max) { Err(PumpError::TooLarge) } else { Ok(()) }
+    }
+
+    fn keep(&mut self, data: &[u8]) {
+        if let Some(replay) = &mut self.replay {
+            replay.keep(data);
+        }
+    }
+}
+
+impl Replay {
+    pub(crate) fn new() -> Self {
+        Self { bytes: Vec::new(), limit: 0, is_whole: true }
+    }
+
+    fn keep(&mut self, data: &[u8]) {
+        if self.is_whole && self.bytes.len() + data.len() <= self.limit {
+            self.bytes.extend_from_slice(data);
+        } else if !data.is_empty() {
+            self.is_whole = false;
+            self.bytes = Vec::new();
+        }
+    }
+}
 
 impl Pump {
     pub(crate) fn new(encoder: BodyEncoder) -> Self {
@@ -72,15 +120,14 @@ impl Pump {
         self.ended
     }
 
-    /// Moves the body as far as both sides allow; ready when its end was sent. `tap` sees every byte once, before
-    /// it is sent, and may end it.
+    /// Moves the body as far as both sides allow; ready when its end was sent.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         decoder: &mut BodyDecoder,
         from: &mut Transport,
         to: &mut Transport,
-        mut tap: impl FnMut(&[u8]) -> Result<(), TooLarge>,
+        passage: &mut Passage<'_>,
     ) -> Poll<Result<(), PumpError>> {
         loop {
             if self.pending > 0 {
@@ -89,10 +136,14 @@ impl Pump {
             }
             if decoder.is_done() {
                 if !self.ended {
+                    self.pass_end(passage, to)?;
                     self.encoder.end(&mut to.output, decoder.take_trailers().as_ref()).map_err(wrong_length)?;
                     self.ended = true;
                 }
                 return to.poll_flush(cx).map_err(PumpError::Sink);
+            }
+            if passage.chain.is_some() && to.output.len() >= GATHERED {
+                ready!(to.poll_flush(cx)).map_err(PumpError::Sink)?;
             }
             let decoded = decoder.decode(from.input.bytes()).map_err(PumpError::Body)?;
             if decoded.consumed == 0 {
@@ -102,7 +153,18 @@ impl Pump {
                 continue;
             }
             let data = &from.input.bytes()[decoded.data.clone()];
-            tap(data).map_err(|TooLarge| PumpError::TooLarge)?;
+            passage.receive(data.len())?;
+            if let Some(chain) = &mut passage.chain {
+                let rewritten = chain.rewrite(data)?;
+                self.moved += rewritten.len() as u64;
+                self.encoder.data(&mut to.output, rewritten).map_err(wrong_length)?;
+                if let Some(replay) = &mut passage.replay {
+                    replay.keep(rewritten);
+                }
+                from.input.consume(decoded.consumed);
+                continue;
+            }
+            passage.keep(data);
             self.moved += data.len() as u64;
             self.behind = self.encoder.chunk(&mut to.output, data.len()).map_err(wrong_length)?;
             from.input.consume(decoded.data.start);
@@ -112,6 +174,18 @@ impl Pump {
                 self.abandon(from);
             }
         }
+    }
+
+    /// Sends what the chain has kept back.
+    fn pass_end(&mut self, passage: &mut Passage<'_>, to: &mut Transport) -> Result<(), PumpError> {
+        let Some(chain) = &mut passage.chain else { return Ok(()) };
+        let rest = chain.end()?;
+        self.moved += rest.len() as u64;
+        self.encoder.data(&mut to.output, rest).map_err(wrong_length)?;
+        if let Some(replay) = &mut passage.replay {
+            replay.keep(rest);
+        }
+        Ok(())
     }
 
     /// Sends what was decoded, or copies it if it is small.

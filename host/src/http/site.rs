@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::config;
-use crate::filters::{Filter, Flow, LocalResponse};
+use crate::filters::{BodyBroken, BodyChain, BodyFilter, Filter, Flow, LocalResponse};
 use crate::http::error::ExchangeError;
 use crate::http::facts::Exchange;
 use crate::http::h1::Limits;
@@ -116,6 +116,18 @@ impl Route {
         let filters = self.filters.iter().rev().filter(|filter| filter.sides().response);
         filters.map(|filter| flow(filter.on_response(exchange))).find_map(Result::transpose).transpose()
     }
+
+    /// What rewrites the request's body.
+    pub(crate) fn request_bodies(&self, exchange: &mut Exchange) -> Result<BodyChain, ExchangeError> {
+        let filters = self.filters.iter().filter(|filter| filter.sides().request_body);
+        chain(filters.map(|filter| filter.on_request_body(exchange)))
+    }
+
+    /// What rewrites the response's body, the last filter first.
+    pub(crate) fn response_bodies(&self, exchange: &mut Exchange) -> Result<BodyChain, ExchangeError> {
+        let filters = self.filters.iter().rev().filter(|filter| filter.sides().response_body);
+        chain(filters.map(|filter| filter.on_response_body(exchange)))
+    }
 }
 
 /// What a filter's answer means: `Some` is an answer in place of an endpoint's.
@@ -125,6 +137,18 @@ pub(crate) fn flow(flow: Flow) -> Result<Option<LocalResponse>, ExchangeError> {
         Flow::Respond(response) => Ok(Some(response)),
         Flow::Deny => Err(ExchangeError::FilterFailed),
     }
+}
+
+fn chain(
+    filters: impl Iterator<Item = Result<Option<Box<dyn BodyFilter>>, BodyBroken>>,
+) -> Result<BodyChain, ExchangeError> {
+    let mut chain = BodyChain::default();
+    for filter in filters {
+        if let Some(filter) = filter.map_err(|BodyBroken| ExchangeError::FilterFailed)? {
+            chain.push(filter);
+        }
+    }
+    Ok(chain)
 }
 
 fn draw(shares: &[(Rc<Upstream>, u32)], random: u64) -> &Rc<Upstream> {

@@ -6,8 +6,9 @@
 use std::io::{self, ErrorKind};
 use std::task::{Context, Poll, ready};
 
+use crate::filters::{BodyBroken, BodyChain};
 use crate::http::h1::{BadBody, BodyDecoder, BodyEncoder, BodyKind, CONTINUE, Encoding};
-use crate::http::pump::{Pump, PumpError, TooLarge};
+use crate::http::pump::{Passage, Pump, PumpError, Replay};
 use crate::net::Transport;
 
 /// The body of one request.
@@ -20,17 +21,11 @@ pub(crate) struct Upload {
     /// `100 Continue` is being written.
     telling: bool,
     replay: Replay,
+    chain: Option<BodyChain>,
     received: u64,
     max_size: Option<u64>,
     /// The endpoint stopped taking it.
     stopped: bool,
-}
-
-/// What is kept for another attempt.
-struct Replay {
-    bytes: Vec<u8>,
-    limit: usize,
-    is_whole: bool,
 }
 
 /// Why a request's body did not arrive.
@@ -40,6 +35,8 @@ pub(crate) enum UploadError {
     Client(#[from] ClientFault),
     #[error("the endpoint took no more of the request")]
     Endpoint(#[source] io::Error),
+    #[error(transparent)]
+    Rewriter(#[from] BodyBroken),
 }
 
 /// What a client did to end its exchange.
@@ -71,7 +68,8 @@ impl Upload {
             pump: None,
             expects_continue,
             telling: false,
-            replay: Replay { bytes: Vec::new(), limit: 0, is_whole: true },
+            replay: Replay::new(),
+            chain: None,
             received: 0,
             max_size,
             stopped: false,
@@ -80,7 +78,17 @@ impl Upload {
 
     /// How the body is framed towards an endpoint.
     pub(crate) fn encoding(&self) -> Encoding {
-        Encoding::for_request(self.kind)
+        if self.chain.is_some() { Encoding::Chunked } else { Encoding::for_request(self.kind) }
+    }
+
+    /// Whether the request has a body.
+    pub(crate) fn has_body(&self) -> bool {
+        self.kind != BodyKind::None
+    }
+
+    /// Has the body rewritten on its way.
+    pub(crate) fn rewrite(&mut self, chain: BodyChain) {
+        self.chain = Some(chain);
     }
 
     /// Keeps up to `limit` bytes for further attempts.
@@ -158,28 +166,16 @@ impl Upload {
             ready!(client.poll_flush(cx)).map_err(|e| ClientFault::of(&e))?;
             self.telling = false;
         }
-        let Self { decoder, replay, received, max_size, .. } = self;
-        let polled = pump.poll(cx, decoder, client, to, |data| {
-            *received += data.len() as u64;
-            replay.keep(data);
-            if max_size.is_some_and(|max| *received > max) { Err(TooLarge) } else { Ok(()) }
-        });
+        let Self { decoder, replay, received, max_size, chain, .. } = self;
+        let mut passage =
+            Passage { received: *received, max_size: *max_size, chain: chain.as_mut(), replay: Some(replay) };
+        let polled = pump.poll(cx, decoder, client, to, &mut passage);
+        *received = passage.received;
         polled.map_err(|error| {
             let error = fault(error);
             self.stopped |= matches!(error, UploadError::Endpoint(_));
             error
         })
-    }
-}
-
-impl Replay {
-    fn keep(&mut self, data: &[u8]) {
-        if self.is_whole && self.bytes.len() + data.len() <= self.limit {
-            self.bytes.extend_from_slice(data);
-        } else if !data.is_empty() {
-            self.is_whole = false;
-            self.bytes = Vec::new();
-        }
     }
 }
 
@@ -190,5 +186,6 @@ fn fault(error: PumpError) -> UploadError {
         PumpError::Body(BadBody::Truncated) => ClientFault::Gone.into(),
         PumpError::Body(error) => ClientFault::Body(error).into(),
         PumpError::TooLarge => ClientFault::TooLarge.into(),
+        PumpError::Rewriter(broken) => broken.into(),
     }
 }

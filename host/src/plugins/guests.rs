@@ -8,7 +8,7 @@ const PACKAGE: &str = "staunch:plugin";
 
 /// A module under construction.
 #[derive(Clone, Debug)]
-pub(super) struct Guest {
+pub(crate) struct Guest {
     imports: String,
     functions: String,
     configure: Option<String>,
@@ -17,19 +17,19 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { imports: String::new(), functions: String::new(), configure: None, pages: 1, version: "0.1.0" }
     }
 
     /// A balancer whose `pick` has this body: parameters `$key?` i32, `$key` i64, `$random` i64, `$now` i64,
     /// `$attempt` i32, `$previous?` i32, `$previous` i32; it may end with a call of `$endpoint` or `$unavailable`.
-    pub(super) fn balancer(pick: &str) -> Self {
+    pub(crate) fn balancer(pick: &str) -> Self {
         Self::new().with_balancer("", "", pick)
     }
 
     /// The same with bodies for `update` (`$version` i64, `$list` i32, `$length` i32) and `change` (`$list`,
     /// `$length`).
-    pub(super) fn with_balancer(self, update: &str, change: &str, pick: &str) -> Self {
+    pub(crate) fn with_balancer(self, update: &str, change: &str, pick: &str) -> Self {
         self.export("balancer", "update", "(param $version i64) (param $list i32) (param $length i32)", update)
             .export("balancer", "change", "(param $list i32) (param $length i32)", change)
             .export(
@@ -49,7 +49,7 @@ impl Guest {
 
     /// A retry policy whose `decide` has this body: parameters `$outcome` and `$detail` i32, `$endpoint`,
     /// `$attempt`, `$method`, `$sent` i32, `$elapsed` i64 and so on. It ends with `$again` or `$give_up`.
-    pub(super) fn retry(decide: &str) -> Self {
+    pub(crate) fn retry(decide: &str) -> Self {
         Self::new()
             .export(
                 "retry",
@@ -70,11 +70,11 @@ impl Guest {
 
     /// A rewriter of requests whose `on-request` has this body: parameters `$wanted` and `$length` i32. It ends with
     /// `$proceed`, or with `$fields` after calls of `$set` for each edit.
-    pub(super) fn request_rewriter(body: &str) -> Self {
+    pub(crate) fn request_rewriter(body: &str) -> Self {
         Self::new().with_rewriter("request", body)
     }
 
-    pub(super) fn response_rewriter(body: &str) -> Self {
+    pub(crate) fn response_rewriter(body: &str) -> Self {
         Self::new().with_rewriter("response", body)
     }
 
@@ -103,7 +103,7 @@ impl Guest {
     }
 
     /// Imports a function as `$name`.
-    pub(super) fn import(mut self, interface: &str, name: &str, signature: &str) -> Self {
+    pub(crate) fn import(mut self, interface: &str, name: &str, signature: &str) -> Self {
         let version = self.version;
         self.imports +=
             &format!("(import \"{PACKAGE}/{interface}@{version}\" \"{name}\" (func ${name} {signature}))\n");
@@ -111,41 +111,41 @@ impl Guest {
     }
 
     /// Imports a function from anywhere.
-    pub(super) fn import_from(mut self, module: &str, name: &str, signature: &str) -> Self {
+    pub(crate) fn import_from(mut self, module: &str, name: &str, signature: &str) -> Self {
         self.imports += &format!("(import \"{module}\" \"{name}\" (func ${name} {signature}))\n");
         self
     }
 
-    pub(super) fn export(mut self, interface: &str, name: &str, parameters: &str, body: &str) -> Self {
+    pub(crate) fn export(mut self, interface: &str, name: &str, parameters: &str, body: &str) -> Self {
         let version = self.version;
         self.functions += &format!("(func (export \"{PACKAGE}/{interface}@{version}#{name}\") {parameters}\n{body})\n");
         self
     }
 
     /// Anything else a module may have.
-    pub(super) fn function(mut self, text: &str) -> Self {
+    pub(crate) fn function(mut self, text: &str) -> Self {
         self.functions += text;
         self
     }
 
     /// The body of `configure`. It ends with the address of its result: 0, where `ok` stands unless it was changed.
-    pub(super) fn configure(mut self, body: &str) -> Self {
+    pub(crate) fn configure(mut self, body: &str) -> Self {
         self.configure = Some(body.to_owned());
         self
     }
 
-    pub(super) fn pages(mut self, pages: u32) -> Self {
+    pub(crate) fn pages(mut self, pages: u32) -> Self {
         self.pages = pages;
         self
     }
 
     /// The contract's version, for what is added from now on.
-    pub(super) fn version(mut self, version: &'static str) -> Self {
+    pub(crate) fn version(mut self, version: &'static str) -> Self {
         self.version = version;
         self
     }
 
-    pub(super) fn wat(self) -> String {
+    pub(crate) fn wat(self) -> String {
         let configure = self.configure.clone().unwrap_or_else(|| "(i32.const 0)".into());
         let Self { imports, functions, pages, .. } = self.export("lifecycle", "configure", "(result i32)", &configure);
         format!(

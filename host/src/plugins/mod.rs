@@ -19,6 +19,7 @@ mod balancer;
 mod behind;
 #[allow(unsafe_code, unreachable_pub, unused_qualifications, dead_code, clippy::all, reason = "generated code")]
 mod bindings;
+mod body;
 pub mod builtin;
 mod clock;
 mod engine;

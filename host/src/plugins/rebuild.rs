@@ -50,6 +50,8 @@ pub(super) struct Slot<G> {
     pub(super) share: Arc<WorkerShare>,
     live: Option<Instance<G>>,
     coming: Option<Receiver<Instance<G>>>,
+    /// Which instance this is.
+    generation: u64,
 }
 
 /// Whether there is an instance to call.
@@ -65,7 +67,7 @@ pub(super) enum Readiness {
 impl<G: Send + 'static> Slot<G> {
     pub(super) fn new(core: Arc<UseCore>, worker: usize, live: Instance<G>) -> Self {
         let share = core.share_of(worker);
-        Self { core, share, live: Some(live), coming: None }
+        Self { core, share, live: Some(live), coming: None, generation: 0 }
     }
 
     /// Whether there is an instance to call. When there is none and none is being built, `recipe` is asked for one.
@@ -80,6 +82,16 @@ impl<G: Send + 'static> Slot<G> {
     /// The instance, if there is one.
     pub(super) fn live(&mut self) -> Option<&mut Instance<G>> {
         self.live.as_mut()
+    }
+
+    /// The instance, if it is still this one.
+    pub(super) fn still(&mut self, generation: u64) -> Option<&mut Instance<G>> {
+        self.live.as_mut().filter(|_| self.generation == generation)
+    }
+
+    /// Which instance there is: another number for every one.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Throws the instance away and counts the fault.
@@ -98,6 +110,7 @@ impl<G: Send + 'static> Slot<G> {
             Some(Ok(instance)) => {
                 self.live = Some(instance);
                 self.coming = None;
+                self.generation += 1;
                 return Readiness::Fresh;
             }
             Some(Err(TryRecvError::Empty)) => return Readiness::Absent,

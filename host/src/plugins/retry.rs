@@ -31,7 +31,11 @@ impl ReadyRetry {
     pub(super) fn build(core: Arc<UseCore>, worker: usize) -> Result<Self, PluginError> {
         let instance = build(&core, worker)?;
         let asked = instance.asked();
-        let needs = RetryNeeds { statuses: asked.statuses.clone(), non_idempotent: asked.non_idempotent };
+        let needs = RetryNeeds {
+            statuses: asked.statuses.clone(),
+            fields: asked.response_fields.clone(),
+            non_idempotent: asked.non_idempotent,
+        };
         let deadline = core.deadline();
         Ok(Self(WasmRetry { needs, deadline, slot: RefCell::new(Slot::new(core, worker, instance)) }))
     }

@@ -1,4 +1,4 @@
-//! A plugin as a step of a route that rewrites heads.
+//! A plugin as a step of a route that rewrites messages.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,28 +9,33 @@ use wasmtime::Store;
 use wasmtime::component::Instance as Linked;
 
 use crate::filters::{
-    BadEdit, FieldEdit, Filter, Flow, LocalResponse, Sides, TargetEdit, check_response, rewrite_request,
-    rewrite_response,
+    BadEdit, BodyBroken, BodyFilter, FieldEdit, Filter, Flow, LocalResponse, Sides, TargetEdit, check_response,
+    rewrite_request, rewrite_response,
 };
 use crate::http::facts::Exchange;
 use crate::http::head::Fields;
 use crate::plugins::bindings::exports::staunch::plugin::request_rewriter::{self, RequestAction};
 use crate::plugins::bindings::exports::staunch::plugin::response_rewriter::{self, ResponseAction};
+use crate::plugins::bindings::exports::staunch::plugin::{request_body_rewriter, response_body_rewriter};
 use crate::plugins::bindings::staunch::plugin::edits;
+use crate::plugins::body::{Body, Side, WasmBody};
 use crate::plugins::error::{Fault, PluginError};
 use crate::plugins::instance::{Asked, Instance, Phase, State};
 use crate::plugins::rebuild::{Readiness, Slot};
 use crate::plugins::uses::UseCore;
 
 /// A rewriter on its way to its worker.
-pub struct ReadyRewriter(WasmRewriter);
+pub struct ReadyRewriter {
+    sides: Sides,
+    slot: Slot<Guest>,
+}
 
 struct WasmRewriter {
     sides: Sides,
     deadline: Duration,
     /// What becomes of a message when the plugin fails.
     on_failure: OnFailure,
-    inner: RefCell<Inner>,
+    inner: Rc<RefCell<Inner>>,
 }
 
 #[derive(Clone, Copy)]
@@ -39,16 +44,20 @@ enum OnFailure {
     Deny,
 }
 
-struct Inner {
-    slot: Slot<Guest>,
+pub(super) struct Inner {
+    pub(super) slot: Slot<Guest>,
     /// The values passed to the call under way. Kept for its memory.
     wanted: Vec<Option<Vec<u8>>>,
+    /// Bodies begun so far, which gives the next its name.
+    bodies: u32,
 }
 
 /// The functions of a rewriter, at least one of them.
-struct Guest {
+pub(super) struct Guest {
     request: Option<request_rewriter::Guest>,
     response: Option<response_rewriter::Guest>,
+    pub(super) request_body: Option<request_body_rewriter::Guest>,
+    pub(super) response_body: Option<response_body_rewriter::Guest>,
 }
 
 impl ReadyRewriter {
@@ -58,23 +67,27 @@ impl ReadyRewriter {
         let sides = Sides {
             request: exports.request_rewriter && !asked.skips_requests,
             response: exports.response_rewriter && !asked.skips_responses,
+            request_body: exports.request_body_rewriter && !asked.skips_requests,
+            response_body: exports.response_body_rewriter && !asked.skips_responses,
         };
-        Ok(Self(WasmRewriter {
-            sides,
-            deadline: core.deadline(),
-            on_failure: if core.skips_failures() { OnFailure::Skip } else { OnFailure::Deny },
-            inner: RefCell::new(Inner { slot: Slot::new(core, worker, instance), wanted: Vec::new() }),
-        }))
+        Ok(Self { sides, slot: Slot::new(core, worker, instance) })
     }
 
-    /// Which heads it looks at.
+    /// What it looks at.
     pub fn sides(&self) -> Sides {
-        self.0.sides
+        self.sides
     }
 
     /// Called on the worker's thread.
     pub fn into_filter(self) -> Rc<dyn Filter> {
-        Rc::new(self.0)
+        let Self { sides, slot } = self;
+        let core = &slot.core;
+        Rc::new(WasmRewriter {
+            sides,
+            deadline: core.deadline(),
+            on_failure: if core.skips_failures() { OnFailure::Skip } else { OnFailure::Deny },
+            inner: Rc::new(RefCell::new(Inner { slot, wanted: Vec::new(), bodies: 0 })),
+        })
     }
 }
 
@@ -96,6 +109,14 @@ impl Filter for WasmRewriter {
             None => Ok(ResponseAction::Proceed),
         })
     }
+
+    fn on_request_body(&self, exchange: &mut Exchange) -> Result<Option<Box<dyn BodyFilter>>, BodyBroken> {
+        self.begin(exchange, Side::Request)
+    }
+
+    fn on_response_body(&self, exchange: &mut Exchange) -> Result<Option<Box<dyn BodyFilter>>, BodyBroken> {
+        self.begin(exchange, Side::Response)
+    }
 }
 
 /// What a rewriter answers, for a request or a response.
@@ -105,6 +126,36 @@ trait Action {
 }
 
 impl WasmRewriter {
+    /// Asks whether a body is to be rewritten.
+    fn begin(&self, exchange: &mut Exchange, side: Side) -> Result<Option<Box<dyn BodyFilter>>, BodyBroken> {
+        let Inner { slot, bodies, .. } = &mut *self.inner.borrow_mut();
+        let began = slot.share.begin();
+        let Some(instance) = live(slot) else { return self.without(slot) };
+        let id = *bodies;
+        *bodies = bodies.wrapping_add(1);
+        let begun =
+            instance.call_with(exchange, side.phase(), self.deadline, |guest, store| side.begin(guest, store, id));
+        slot.share.end(began);
+        match begun {
+            Ok(true) => {
+                let body = Body { id, side, generation: slot.generation(), deadline: self.deadline, over: false };
+                Ok(Some(Box::new(WasmBody { body, rewriter: self.inner.clone() })))
+            }
+            Ok(false) => Ok(None),
+            Err(fault) => {
+                slot.fault(&fault);
+                self.without(slot)
+            }
+        }
+    }
+
+    fn without<T>(&self, slot: &Slot<Guest>) -> Result<Option<T>, BodyBroken> {
+        match self.fall_back(slot) {
+            Flow::Continue => Ok(None),
+            _ => Err(BodyBroken),
+        }
+    }
+
     fn run<A: Action>(
         &self,
         exchange: &mut Exchange,
@@ -112,17 +163,9 @@ impl WasmRewriter {
         wanted_of: fn(&Asked, &Exchange, &mut Vec<Option<Vec<u8>>>),
         call: impl FnOnce(&Guest, &mut Store<State>, &[Option<Vec<u8>>]) -> wasmtime::Result<A>,
     ) -> Flow {
-        let Inner { slot, wanted } = &mut *self.inner.borrow_mut();
+        let Inner { slot, wanted, .. } = &mut *self.inner.borrow_mut();
         let began = slot.share.begin();
-        let readiness = slot.ready(|core, worker| {
-            let core = core.clone();
-            Box::new(move || build(&core, worker))
-        });
-        let instance = match readiness {
-            Readiness::Live | Readiness::Fresh => slot.live(),
-            Readiness::Absent => None,
-        };
-        let Some(instance) = instance else { return self.fall_back(slot) };
+        let Some(instance) = live(slot) else { return self.fall_back(slot) };
 
         wanted_of(instance.asked(), exchange, wanted);
         let answer = instance.call_with(exchange, phase, self.deadline, |guest, store| call(guest, store, wanted));
@@ -144,6 +187,18 @@ impl WasmRewriter {
             OnFailure::Skip => Flow::Continue,
             OnFailure::Deny => Flow::Deny,
         }
+    }
+}
+
+/// The instance to call, if there is one.
+fn live(slot: &mut Slot<Guest>) -> Option<&mut Instance<Guest>> {
+    let readiness = slot.ready(|core, worker| {
+        let core = core.clone();
+        Box::new(move || build(&core, worker))
+    });
+    match readiness {
+        Readiness::Live | Readiness::Fresh => slot.live(),
+        Readiness::Absent => None,
     }
 }
 
@@ -234,5 +289,13 @@ fn bind(core: &UseCore, store: &mut Store<State>, linked: &Linked) -> wasmtime::
         true => Some(response_rewriter::GuestIndices::new(pre)?.load(&mut *store, linked)?),
         false => None,
     };
-    Ok(Guest { request, response })
+    let request_body = match exports.request_body_rewriter {
+        true => Some(request_body_rewriter::GuestIndices::new(pre)?.load(&mut *store, linked)?),
+        false => None,
+    };
+    let response_body = match exports.response_body_rewriter {
+        true => Some(response_body_rewriter::GuestIndices::new(pre)?.load(&mut *store, linked)?),
+        false => None,
+    };
+    Ok(Guest { request, response, request_body, response_body })
 }

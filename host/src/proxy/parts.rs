@@ -225,12 +225,13 @@ impl Builder<'_> {
     }
 
     fn load(&self, name: &str, own: Option<&config::Plugin>) -> Result<Plugin, String> {
-        let limits = own.map_or_else(Limits::default, |own| Limits {
+        let mut limits = own.map_or_else(Limits::default, |own| Limits {
             deadline: own.deadline,
             memory: own.memory,
             shared: own.shared,
             on_failure: own.on_failure,
         });
+        limits.deadline = limits.deadline.or_else(|| builtin::deadline(name));
         let read;
         let bytes = match own.and_then(|own| own.path.as_deref()) {
             Some(path) => {

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::time::Instant;
 
+use crate::filters::BodyBroken;
 use crate::http::facts::Exchange;
 use crate::http::h1::{self, ConnectionOption, Encoding, Limits, RequestOptions, ResponseOptions};
 use crate::http::head::{ResponseHead, Version};
@@ -24,6 +25,8 @@ pub(crate) enum AttemptError {
     Failed { failure: Failure, sent: bool, cause: io::Error },
     /// The client's: there is nobody left to answer, or nothing whole to send.
     Client(ClientFault),
+    /// Ours: the request's body could not be rewritten.
+    Rewriter(BodyBroken),
 }
 
 /// What an exchange lends to its attempts.
@@ -62,6 +65,7 @@ impl Sending<'_> {
         match self.upload.begin(self.client, endpoint) {
             Ok(()) => {}
             Err(UploadError::Client(fault)) => return Err(AttemptError::Client(fault)),
+            Err(UploadError::Rewriter(broken)) => return Err(AttemptError::Rewriter(broken)),
             Err(UploadError::Endpoint(cause)) => return Err(failed(endpoint, Failure::Reset, cause)),
         }
 
@@ -111,6 +115,7 @@ impl Sending<'_> {
                 Poll::Pending if !self.upload.is_received() => return Ok(()),
                 Poll::Pending | Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(UploadError::Client(fault))) => return Err(AttemptError::Client(fault)),
+                Poll::Ready(Err(UploadError::Rewriter(broken))) => return Err(AttemptError::Rewriter(broken)),
                 Poll::Ready(Err(UploadError::Endpoint(error))) => *unsent = Some(error),
             }
         }

@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config;
+use crate::filters::BodyBroken;
 use crate::http::facts::{AttemptFacts, Exchange};
 use crate::http::h1;
 use crate::http::head::Known;
@@ -97,6 +98,8 @@ pub(crate) enum UpstreamError {
     },
     #[error(transparent)]
     Client(#[from] ClientFault),
+    #[error(transparent)]
+    Rewriter(#[from] BodyBroken),
     #[error("the exchange took too long")]
     Deadline,
 }
@@ -175,6 +178,7 @@ impl Upstream {
             Err(UpstreamError::NoEndpoint(_)) => RequestEnd::NoEndpoint,
             Err(UpstreamError::Overloaded(_)) => RequestEnd::Overloaded,
             Err(UpstreamError::Client(_)) => RequestEnd::ClientClosed,
+            Err(UpstreamError::Rewriter(_)) => RequestEnd::Failed,
             Err(UpstreamError::Deadline) => RequestEnd::TimedOut,
             Err(UpstreamError::Failed { failure: Failure::ConnectTimeout | Failure::ResponseTimeout, .. }) => {
                 RequestEnd::TimedOut
@@ -203,10 +207,12 @@ impl Upstream {
             let (outcome, sent) = match &ended {
                 Ok(_) => (Outcome::Status(sending.exchange.response.status), true),
                 Err(AttemptError::Failed { failure, sent, .. }) => (Outcome::Failed(*failure), *sent),
-                Err(AttemptError::Client(_)) => (Outcome::Status(0), true),
+                Err(AttemptError::Client(_) | AttemptError::Rewriter(_)) => (Outcome::Status(0), true),
             };
-            if let Err(AttemptError::Client(fault)) = ended {
-                return Err(self.client_error(fault, &sending, done));
+            match ended {
+                Err(AttemptError::Client(fault)) => return Err(self.client_error(fault, &sending, done)),
+                Err(AttemptError::Rewriter(broken)) => return Err(broken.into()),
+                _ => {}
             }
             self.account(endpoint, outcome, done - now, done);
 
@@ -228,6 +234,7 @@ impl Upstream {
                         Err(UpstreamError::Failed { endpoint, failure, cause })
                     }
                     Err(AttemptError::Client(fault)) => Err(fault.into()),
+                    Err(AttemptError::Rewriter(broken)) => Err(broken.into()),
                 };
             };
             drop(in_flight);
@@ -324,9 +331,7 @@ impl Upstream {
     ) -> Option<Duration> {
         let config = &self.shared.config.retry;
         let needs = self.retry.needs();
-        if let Outcome::Status(status) = outcome
-            && !needs.wants(status)
-        {
+        if matches!(outcome, Outcome::Status(_)) && !needs.concern(&sending.exchange.response) {
             return None;
         }
         let method = MethodKind::of(sending.exchange.request.method());

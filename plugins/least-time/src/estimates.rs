@@ -64,6 +64,19 @@ impl Estimates {
         }
     }
 
+    /// What is known of an endpoint, for [`recall`](Self::recall).
+    pub(crate) fn known(&self, position: usize) -> Option<[u64; 2]> {
+        let peer = self.peers.get(position).filter(|peer| peer.average > 0)?;
+        Some([peer.average, peer.picked.map_or(0, Instant::as_nanos)])
+    }
+
+    /// Takes over what another instance knew of an endpoint.
+    pub(crate) fn recall(&mut self, position: usize, [average, picked]: [u64; 2]) {
+        if let Some(peer) = self.peers.get_mut(position) {
+            *peer = Peer { average, picked: (picked > 0).then_some(Instant::from_nanos(picked)) };
+        }
+    }
+
     /// The time that an endpoint with so many requests in flight is likely to need for them and one more, in
     /// nanoseconds.
     pub(crate) fn load(&self, position: usize, active: u32, now: Instant) -> u64 {
@@ -73,8 +86,8 @@ impl Estimates {
     }
 
     fn halvings(&self, peer: &Peer, now: Instant) -> u32 {
-        let waited = peer.picked.map_or(0, |picked| now.since(picked).as_nanos());
-        let halvings = waited.checked_div(self.settings.halving.as_nanos()).unwrap_or(0);
+        let waited = peer.picked.map_or(0, |picked| nanos(now.since(picked)));
+        let halvings = waited.checked_div(nanos(self.settings.halving)).unwrap_or(0);
         u32::try_from(halvings).unwrap_or(u32::MAX)
     }
 }
@@ -184,6 +197,21 @@ mod tests {
             estimates.observe(0, millis(average));
             assert_eq!(load(&estimates, 0, Duration::ZERO), expected, "for {average} ms");
         }
+    }
+
+    #[test]
+    fn another_takes_over_what_is_known() {
+        let mut before = exact();
+        assert_eq!(before.known(0), None);
+        before.observe(0, millis(800));
+        before.picked(0, START);
+
+        let mut after = Estimates::new(2, before.settings);
+        after.recall(1, before.known(0).expect("it is known"));
+        after.recall(7, [1, 2]);
+
+        let waited = START + millis(10_000);
+        assert_eq!(after.load(1, 3, waited), before.load(0, 3, waited));
     }
 
     #[test]

@@ -4,9 +4,9 @@ mod estimates;
 
 use std::time::Duration;
 
-use staunch_plugin::algorithms::Smooth;
+use staunch_plugin::algorithms::{Smooth, carried};
 use staunch_plugin::{
-    Balancer, BalancerNeeds, Config, EndpointChange, EndpointId, Endpoints, Feedback, FeedbackKind, Invalid,
+    Balancer, BalancerNeeds, Config, EndpointChange, EndpointId, Endpoints, Feedback, FeedbackKind, Handover, Invalid,
     PickContext, PickError, Sample, loads,
 };
 
@@ -74,7 +74,19 @@ impl Feedback for LeastTime {
     }
 }
 
-staunch_plugin::export!(balancer: LeastTime + feedback);
+impl Handover for LeastTime {
+    fn save(&mut self) -> Vec<u8> {
+        carried::save("averages", &self.endpoints, |position| self.estimates.known(position))
+    }
+
+    fn restore(&mut self, state: &[u8]) {
+        carried::restore("averages", &self.endpoints, state, |position, known| {
+            self.estimates.recall(position, known);
+        });
+    }
+}
+
+staunch_plugin::export!(balancer: LeastTime + feedback + handover);
 
 #[cfg(test)]
 mod tests {
@@ -186,6 +198,20 @@ mod tests {
             let cx = PickContext { attempt: tried.len() as u32, ..pick_context() };
             assert_eq!(balancer.pick(&cx), Ok(expected), "after {tried:?}");
         }
+    }
+
+    #[test]
+    fn a_successor_knows_what_was_learned() {
+        let host = Host::new();
+        let mut before = configured(&host, testing::endpoints(3));
+        before.observe(&[sample(0, 100), sample(1, 30)]);
+
+        let mut after = configured(&host, [1, 2, 0].map(endpoint).to_vec());
+        after.restore(&before.save());
+
+        assert_eq!([(); 2].map(|()| after.pick(&pick_context())), [Ok(2); 2], "nothing is known of it");
+        host.set_active(2, 9);
+        assert_eq!(after.pick(&pick_context()), Ok(1));
     }
 
     #[test]

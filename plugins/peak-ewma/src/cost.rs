@@ -40,6 +40,19 @@ impl Latency {
         }
     }
 
+    /// What is known, for [`recall`](Self::recall).
+    pub(crate) fn known(&self) -> [u64; 2] {
+        [self.estimate.to_bits(), self.updated.as_nanos()]
+    }
+
+    /// Takes over what another instance knew.
+    pub(crate) fn recall(&mut self, [estimate, updated]: [u64; 2]) {
+        let estimate = f64::from_bits(estimate);
+        if estimate.is_finite() && estimate >= 0.0 {
+            *self = Self { estimate, updated: Instant::from_nanos(updated) };
+        }
+    }
+
     /// What a request costs that comes to so many.
     pub(crate) fn cost(&self, active: u32, now: Instant, decay: Duration) -> f64 {
         self.now(now, decay) * (f64::from(active) + 1.0)
@@ -120,6 +133,20 @@ mod tests {
 
         latency.observe_failure(millis(5_000), START, DECAY);
         assert_cost(&latency, 0, 0, 5_000.0);
+    }
+
+    #[test]
+    fn another_takes_over_what_is_known_unless_it_is_no_number() {
+        let mut before = Latency::new(millis(30), START);
+        before.observe(millis(100), START, DECAY);
+
+        let mut after = Latency::new(millis(30), START + millis(5_000));
+        after.recall(before.known());
+        for wrong in [f64::NAN, f64::INFINITY, -1.0] {
+            after.recall([wrong.to_bits(), 7]);
+        }
+
+        assert_cost(&after, 0, 5_000, 60.6531);
     }
 
     #[test]

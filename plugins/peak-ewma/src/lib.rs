@@ -5,10 +5,10 @@ mod cost;
 
 use std::time::Duration;
 
-use staunch_plugin::algorithms::{Draw, Smooth};
+use staunch_plugin::algorithms::{Draw, Smooth, carried};
 use staunch_plugin::{
-    Balancer, BalancerNeeds, Config, EndpointChange, EndpointId, Endpoints, Feedback, FeedbackKind, Instant, Invalid,
-    PickContext, PickError, Sample, clock, loads,
+    Balancer, BalancerNeeds, Config, EndpointChange, EndpointId, Endpoints, Feedback, FeedbackKind, Handover, Instant,
+    Invalid, PickContext, PickError, Sample, clock, loads,
 };
 
 use cost::Latency;
@@ -87,7 +87,21 @@ impl Feedback for PeakEwma {
     }
 }
 
-staunch_plugin::export!(balancer: PeakEwma + feedback);
+impl Handover for PeakEwma {
+    fn save(&mut self) -> Vec<u8> {
+        carried::save("latencies", &self.endpoints, |position| self.latencies.get(position).map(Latency::known))
+    }
+
+    fn restore(&mut self, state: &[u8]) {
+        carried::restore("latencies", &self.endpoints, state, |position, known| {
+            if let Some(latency) = self.latencies.get_mut(position) {
+                latency.recall(known);
+            }
+        });
+    }
+}
+
+staunch_plugin::export!(balancer: PeakEwma + feedback + handover);
 
 #[cfg(test)]
 mod tests {
@@ -170,6 +184,19 @@ mod tests {
             balancer.observe(&[failure]);
             assert_eq!(balancer.cost(0, pick_context().now), before, "after {failure:?}");
         }
+    }
+
+    #[test]
+    fn a_successor_knows_what_was_learned() {
+        let host = Host::new();
+        let mut before = configured(&host, testing::endpoints(2));
+        before.observe(&[sample(0, 200)]);
+
+        let mut after = configured(&host, [1, 2, 0].map(endpoint).to_vec());
+        after.restore(&before.save());
+
+        let picks = picks(&mut after);
+        assert!(picks[0] == 0 && picks[1] > 0 && picks[2] > 0, "{picks:?}");
     }
 
     #[test]
