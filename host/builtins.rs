@@ -13,4 +13,5 @@ const BUILTINS: &[(&str, &str)] = &[
     ("security-headers", "Rewriter"),
     ("set-headers", "Rewriter"),
     ("standard", "Retry"),
+    ("substitute", "Rewriter"),
 ];

@@ -18,6 +18,7 @@ mod rewriters;
 mod rewriting;
 mod routing;
 mod smuggling;
+mod substitute;
 mod timeouts;
 mod upstream_faults;
 mod websocket;
