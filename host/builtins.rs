@@ -27,4 +27,5 @@ const BUILTINS: &[(&str, &str)] = &[
     ("standard", "Retry"),
     ("sticky", "Balancer"),
     ("zone", "Balancer"),
+    ("substitute", "Rewriter"),
 ];
