@@ -141,6 +141,7 @@ fn five_hundred_swaps_leave_memory_as_it_was() {
         own_file.config("probation = false", &numbered(1))
     ));
     let versions = [picking(0, 1), picking(0, 2)];
+    eventually(|| Client::over(&socket).is_ok());
     let mut admin = Client::over(&socket).expect("an admin server");
     let mut swap = |times| {
         for turn in 0..times {
