@@ -1,5 +1,17 @@
 /// The built-in plugins and their kinds.
 const BUILTINS: &[(&str, &str)] = &[
+    ("first", "Balancer"),
+    ("hash", "Balancer"),
+    ("ip-hash", "Balancer"),
+    ("least-connections", "Balancer"),
+    ("least-time", "Balancer"),
+    ("maglev", "Balancer"),
+    ("peak-ewma", "Balancer"),
+    ("priority", "Balancer"),
+    ("prefix-affinity", "Balancer"),
+    ("random", "Balancer"),
+    ("random-two", "Balancer"),
+    ("rendezvous", "Balancer"),
     ("backoff", "Retry"),
     ("basic-auth", "Rewriter"),
     ("canary", "Rewriter"),
@@ -14,4 +26,6 @@ const BUILTINS: &[(&str, &str)] = &[
     ("set-headers", "Rewriter"),
     ("standard", "Retry"),
     ("substitute", "Rewriter"),
+    ("sticky", "Balancer"),
+    ("zone", "Balancer"),
 ];

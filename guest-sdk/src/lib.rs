@@ -155,6 +155,7 @@
 
 #![warn(missing_docs)]
 
+pub mod algorithms;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod bindings;

@@ -2,11 +2,15 @@
 
 mod access_log;
 mod admin;
+mod balancers_load;
 mod bodies;
 mod cli;
+mod contract;
 mod drain;
+mod hashing;
 mod health;
 mod hop_by_hop;
+mod languages;
 mod messages;
 mod plugins;
 mod rate_limit;

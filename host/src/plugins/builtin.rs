@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_may_take_longer_than_other_rewriting() {
+    fn a_password_may_take_longer_to_check_than_other_rewriting() {
         assert_eq!(deadline("basic-auth"), Some(Duration::from_secs(1)));
         assert_eq!(deadline("set-headers"), None);
     }
@@ -165,8 +165,9 @@ mod tests {
         let filter = use_of("set-headers", &settings).rewriter(0).expect("a rewriter").into_filter();
         let mut exchange = exchange();
 
-        assert_eq!(filter.sides(), Sides { request: true, ..Sides::default() }, "it has nothing to do on the way back");
+        assert_eq!(filter.sides(), Sides { request: true, ..Sides::default() });
         assert_eq!(filter.on_request(&mut exchange), Flow::Continue);
+        assert_eq!(filter.on_response(&mut exchange), Flow::Continue);
 
         assert_eq!(exchange.request.authority(), "shop.test.internal");
         let fields = &exchange.request.fields;

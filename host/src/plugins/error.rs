@@ -39,7 +39,7 @@ pub enum PluginError {
     NoLifecycle { plugin: String },
 
     #[error(
-        "plugin `{plugin}` was built for staunch:plugin {built_for}, this proxy serves {CONTRACT}: build it with the SDK or WIT of that version"
+        "plugin `{plugin}` was built for staunch:plugin {built_for}, this proxy serves {CONTRACT}: build it with the SDK or the WIT of {CONTRACT}, or run a proxy that serves what it was built for"
     )]
     Version { plugin: String, built_for: String },
 

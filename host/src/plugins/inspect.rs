@@ -106,27 +106,40 @@ pub(super) fn component(plugin: &str, component: &Component) -> Result<Inspected
 
 /// Refuses an import that is not granted.
 pub(super) fn check_import(plugin: &str, import: &str) -> Result<(), PluginError> {
-    let plugin = plugin.to_owned();
     match contract_name(import) {
-        Some((_, version)) if !is_served(version) => {
-            Err(PluginError::Version { plugin, built_for: version.to_owned() })
-        }
-        Some((interface, _)) if GRANTED.contains(&interface) => Ok(()),
         Some((interface, version)) => {
-            Err(PluginError::Version { plugin, built_for: format!("{version} (for its interface `{interface}`)") })
+            check_version(plugin, version)?;
+            if GRANTED.contains(&interface) { Ok(()) } else { Err(newer(plugin, interface, version)) }
         }
         None if import.starts_with("wasi:") || import.starts_with("wasi_") => {
-            Err(PluginError::Wasi { plugin, import: import.to_owned() })
+            Err(PluginError::Wasi { plugin: plugin.to_owned(), import: import.to_owned() })
         }
-        None => Err(PluginError::Import { plugin, import: import.to_owned() }),
+        None => Err(PluginError::Import { plugin: plugin.to_owned(), import: import.to_owned() }),
     }
 }
 
-/// Sorts out which exported interfaces are known.
+fn check_version(plugin: &str, version: &str) -> Result<(), PluginError> {
+    if is_served(version) {
+        return Ok(());
+    }
+    Err(PluginError::Version { plugin: plugin.to_owned(), built_for: version.to_owned() })
+}
+
+/// The refusal of an interface that a later patch of the contract has added.
+fn newer(plugin: &str, interface: &str, version: &str) -> PluginError {
+    PluginError::Version {
+        plugin: plugin.to_owned(),
+        built_for: format!("{version} (for its interface `{interface}`)"),
+    }
+}
+
+/// Sorts out which exported interfaces are known. One that is not means a newer contract: nobody would call it, and a
+/// plugin whose author relies on it is better refused than served by half.
 pub(super) fn offered<'a>(plugin: &str, names: impl Iterator<Item = &'a str> + Clone) -> Result<Exports, PluginError> {
     let mut known = Exports::default();
     let mut lifecycle = false;
     for (interface, version) in names.clone().filter_map(contract_name) {
+        check_version(plugin, version)?;
         let place = match interface {
             "lifecycle" => &mut lifecycle,
             "balancer" => &mut known.balancer,
@@ -137,11 +150,9 @@ pub(super) fn offered<'a>(plugin: &str, names: impl Iterator<Item = &'a str> + C
             "request-body-rewriter" => &mut known.request_body_rewriter,
             "response-body-rewriter" => &mut known.response_body_rewriter,
             "handover" => &mut known.handover,
-            _ => continue,
+            _ if GRANTED.contains(&interface) => continue,
+            _ => return Err(newer(plugin, interface, version)),
         };
-        if !is_served(version) {
-            return Err(PluginError::Version { plugin: plugin.to_owned(), built_for: version.to_owned() });
-        }
         *place = true;
     }
     if known.kinds().next().is_none() {

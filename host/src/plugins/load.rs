@@ -17,6 +17,9 @@ use wit_parser::{Resolve, SourceMap};
 use crate::plugins::error::PluginError;
 use crate::plugins::inspect;
 
+/// The version that the files of `wit/` carry.
+const WRITTEN: &str = "0.1.0";
+
 /// What modules for wasm32-wasip1 import.
 const PREVIEW1: &str = "wasi_snapshot_preview1";
 
@@ -126,15 +129,18 @@ fn embed_contract<'a>(module: &mut Vec<u8>, interfaces: impl Iterator<Item = &'a
     let mut exports: Vec<_> = interfaces.filter(|name| inspect::contract_name(name).is_some()).collect();
     exports.sort_unstable();
     exports.dedup();
-    let mut world = String::from(
-        "package staunch:synthesised;\nworld plugin {\n\
-         include staunch:plugin/host-imports@0.1.0;\n\
-         import staunch:plugin/loads@0.1.0;\n\
-         import staunch:plugin/selection@0.1.0;\n\
-         import staunch:plugin/delegate@0.1.0;\n\
-         import staunch:plugin/pace@0.1.0;\n\
-         import staunch:plugin/routing@0.1.0;\n\
-         import staunch:plugin/response@0.1.0;\n",
+    // A module that was built for a later patch names that one throughout, and means the same interfaces.
+    let version = exports.iter().find_map(|name| Some(inspect::contract_name(name)?.1)).unwrap_or(WRITTEN);
+    let of_version = |text: &str| text.replacen(&format!("plugin@{WRITTEN};"), &format!("plugin@{version};"), 1);
+    let mut world = format!(
+        "package staunch:synthesised;\nworld plugin {{\n\
+         include staunch:plugin/host-imports@{version};\n\
+         import staunch:plugin/loads@{version};\n\
+         import staunch:plugin/selection@{version};\n\
+         import staunch:plugin/delegate@{version};\n\
+         import staunch:plugin/pace@{version};\n\
+         import staunch:plugin/routing@{version};\n\
+         import staunch:plugin/response@{version};\n"
     );
     for export in exports {
         writeln!(world, "export {export};")?;
@@ -149,7 +155,7 @@ fn embed_contract<'a>(module: &mut Vec<u8>, interfaces: impl Iterator<Item = &'a
         ("plugin.wit", include_str!("../../../wit/plugin.wit")),
         ("worlds.wit", include_str!("../../../wit/worlds.wit")),
     ] {
-        sources.push(Path::new(name), text);
+        sources.push(Path::new(name), of_version(text));
     }
     let contract = sources.parse().map_err(|(_, error)| error)?;
     resolve.push_group(contract)?;

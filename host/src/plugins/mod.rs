@@ -25,6 +25,8 @@ mod clock;
 mod engine;
 mod error;
 mod faults;
+#[cfg(test)]
+mod golden;
 mod host;
 mod imports;
 mod inspect;

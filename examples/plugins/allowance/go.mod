@@ -1,0 +1,3 @@
+module allowance
+
+go 1.24
