@@ -150,6 +150,9 @@
 //! [`shared`]. A call cannot wait. A plugin that panics, runs too long or answers nonsense loses its instance and
 //! the host's own fallback answers that one call; [`log::panics`] says where it happened.
 //!
+//! For settings there are [`Config`] with durations, lists and tables, [`FieldName`] for headers that a plugin changes,
+//! and [`template`] for text with variables such as `$remote_addr`.
+//!
 //! A component imports only what its code calls, and the host computes only what is imported or asked for in
 //! `configure`: a balancer that never reads [`loads`] costs nobody a measurement.
 
