@@ -10,6 +10,7 @@ mod health;
 mod hop_by_hop;
 mod languages;
 mod messages;
+mod mirrors;
 mod plugins;
 mod real_nginx;
 mod retry;
