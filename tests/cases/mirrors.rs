@@ -39,7 +39,7 @@ fn mirror(language: &str, settings: &str) -> Option<Result<(Proxy, [Upstream; 2]
         })
     });
     let text = format!(
-        "{ADMIN}[plugins.mirror]\npath = \"{}\"\n\
+        "{ADMIN}[plugins.mirror]\npath = \"{}\"\ndeadline = \"500ms\"\n\
          [upstreams.api]\nbalance = {{ plugin = \"mirror\", then = \"round-robin\", config = {{ {settings} }} }}\n\
          endpoints = [{{ address = \"{}\", zone = \"z1\", weight = 3, labels = {{ name = \"alpha\" }} }}, \
          {{ address = \"{}\", labels = {{ name = \"beta\" }} }}]\n\

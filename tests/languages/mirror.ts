@@ -198,7 +198,13 @@ export const responseRewriter: Plugin["responseRewriter"] = {
   },
 };
 
-const shouted = (piece: Uint8Array, last: boolean) => bytes(text(piece).toUpperCase() + (last ? "!" : ""));
+function shouted(piece: Uint8Array, last: boolean): Uint8Array {
+  const out = new Uint8Array(piece.length + bit(last));
+  out.set(piece);
+  for (let i = 0; i < piece.length; i++) if (out[i]! >= 97 && out[i]! <= 122) out[i]! -= 32;
+  if (last) out[piece.length] = 33;
+  return out;
+}
 
 export const requestBodyRewriter: Plugin["requestBodyRewriter"] = {
   begin: () => true,
