@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Config, EndpointChange, EndpointId, Endpoints, Instant, Invalid, host};
+use crate::{Config, EndpointChange, EndpointId, Endpoints, Instant, Invalid, Setting, host, nearest};
 
 /// Picks an endpoint for each attempt. Exported with `export!(balancer: MyType)`.
 ///
@@ -57,6 +57,26 @@ impl BalancerNeeds {
         host::registration::want_key(&source);
     }
 
+    /// Asks for the key that a setting names: a source, as [`KeySource`] is written, or a list of them, of which the
+    /// first that is present in a request is used.
+    ///
+    /// # Errors
+    ///
+    /// The setting is absent or not right, which is noted.
+    pub fn want_key_of(&mut self, config: &Config, path: &str) -> Result<(), Invalid> {
+        if !config.has(path) {
+            return Err(config.issue(path, format!("is required, such as {EXAMPLES}")));
+        }
+        let full = config.full(path);
+        if host::config::get(&full).is_none() && host::config::keys(&full).is_empty() {
+            return Err(config.issue(path, format!("must name a source, such as {EXAMPLES}")));
+        }
+        for source in config.values::<KeySource>(path) {
+            host::registration::want_key(&source);
+        }
+        Ok(())
+    }
+
     /// For a balancer with [`Feedback`]: `observe` comes before the first pick after `batch` attempts of this kind
     /// have finished or the oldest is `max_age` old, or soon after `max_age` when there is no pick. Without this
     /// call: every attempt, 64, 100 ms.
@@ -65,7 +85,8 @@ impl BalancerNeeds {
     }
 }
 
-/// Where the balancing key comes from.
+/// Where the balancing key comes from. As a setting it is written "client-address", "host", "path", "path-and-query"
+/// (or "uri"), "header:NAME", "cookie:NAME" or "query:NAME".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
     /// The client's address, without its port.
@@ -82,6 +103,42 @@ pub enum KeySource {
     Cookie(String),
     /// The value of this query parameter, not decoded.
     Query(String),
+}
+
+/// Settings of a key, for who has written none.
+const EXAMPLES: &str = "\"path\", \"client-address\" or \"header:x-user\"";
+
+impl Setting for KeySource {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let (kind, name) = text.split_once(':').unwrap_or((text, ""));
+        let has_name = kind.len() < text.len();
+        let source = match kind {
+            "client-address" if !has_name => Self::ClientAddress,
+            "host" if !has_name => Self::Host,
+            "path" if !has_name => Self::Path,
+            "path-and-query" | "uri" if !has_name => Self::PathAndQuery,
+            "header" | "cookie" | "query" if name.is_empty() => return Err(format!("needs a name: `{kind}:NAME`")),
+            "header" if !name.bytes().all(is_token) => return Err(format!("cannot be a header called `{name}`")),
+            "header" => Self::Header(name.to_owned()),
+            "cookie" => Self::Cookie(name.to_owned()),
+            "query" => Self::Query(name.to_owned()),
+            _ => return Err(unknown(text, kind)),
+        };
+        Ok(source)
+    }
+}
+
+fn unknown(text: &str, kind: &str) -> String {
+    let words = ["client-address", "host", "path", "path-and-query", "header:NAME", "cookie:NAME", "query:NAME"];
+    match nearest(kind, words.map(|word| word.trim_end_matches(":NAME"))).filter(|&meant| meant != kind) {
+        Some(meant) => format!("cannot be `{text}`; did you mean `{meant}`?"),
+        None => format!("cannot be `{text}`, only `{}`", words.join("`, `")),
+    }
+}
+
+/// Whether a byte may stand in the name of a header (RFC 9110 section 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Which attempts a balancer hears of.
@@ -131,4 +188,76 @@ pub struct Sample {
     /// What the host's passive health check takes from the endpoint's weight for this failure (nginx:
     /// `weight / max_fails`); 0 when it is none.
     pub penalty: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Host;
+
+    fn wanted(host: &Host) -> Result<(), String> {
+        struct Keyed;
+        impl Balancer for Keyed {
+            fn configure(config: &Config, needs: &mut BalancerNeeds) -> Result<Self, Invalid> {
+                needs.want_key_of(config, "key")?;
+                Ok(Self)
+            }
+            fn update(&mut self, _: Endpoints) {}
+            fn change(&mut self, _: &[EndpointChange]) {}
+            fn pick(&mut self, _: &PickContext) -> Result<EndpointId, PickError> {
+                Err(PickError::Unavailable)
+            }
+        }
+        host.balancer::<Keyed>().map(|_| ()).map_err(|issues| issues.to_string())
+    }
+
+    #[test]
+    fn a_key_is_named_by_a_source_or_a_list_of_them() {
+        let host = Host::new();
+        host.set("key", "uri");
+        assert_eq!(wanted(&host), Ok(()));
+        assert_eq!(host.wanted_keys(), [KeySource::PathAndQuery]);
+
+        let host = Host::new();
+        host.set_list("key", ["cookie:sid", "query:a:b", "header:X-User", "client-address", "host", "path"]);
+        assert_eq!(wanted(&host), Ok(()));
+        assert_eq!(
+            host.wanted_keys(),
+            [
+                KeySource::Cookie("sid".into()),
+                KeySource::Query("a:b".into()),
+                KeySource::Header("X-User".into()),
+                KeySource::ClientAddress,
+                KeySource::Host,
+                KeySource::Path,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_key_that_is_not_right_is_told_what_is() {
+        for (text, wrong) in [
+            ("hots", "cannot be `hots`; did you mean `host`?"),
+            ("header", "needs a name: `header:NAME`"),
+            ("cookie:", "needs a name: `cookie:NAME`"),
+            ("heder:x", "cannot be `heder:x`; did you mean `header`?"),
+            (
+                "path:x",
+                "cannot be `path:x`, only `client-address`, `host`, `path`, `path-and-query`, `header:NAME`, \
+                 `cookie:NAME`, `query:NAME`",
+            ),
+            ("header:x y", "cannot be a header called `x y`"),
+        ] {
+            assert_eq!(KeySource::from_text(text), Err(wrong.to_owned()));
+        }
+
+        let host = Host::new();
+        let absent = "`key` is required, such as \"path\", \"client-address\" or \"header:x-user\"";
+        assert_eq!(wanted(&host), Err(absent.to_owned()));
+        host.set_list("key", [""; 0]);
+        let empty = "`key` must name a source, such as \"path\", \"client-address\" or \"header:x-user\"";
+        assert_eq!(wanted(&host), Err(empty.to_owned()));
+        host.set_list("key", ["path", "pth"]);
+        assert!(wanted(&host).is_err_and(|issues| issues.starts_with("`key.1` cannot be `pth`")));
+    }
 }

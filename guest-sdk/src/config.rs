@@ -151,7 +151,7 @@ impl Config {
         Issues(self.issues.borrow().clone())
     }
 
-    fn full(&self, path: &str) -> String {
+    pub(crate) fn full(&self, path: &str) -> String {
         match (&*self.path, path) {
             ("", path) => path.to_owned(),
             (table, "") => table.to_owned(),

@@ -24,3 +24,20 @@ impl Group {
         host::delegate::pick(self.0)
     }
 }
+
+/// Has an endpoint picked of the first of these groups that has one to offer.
+///
+/// # Errors
+///
+/// None has: overloaded, if the balancer behind this one says so of any.
+pub fn pick_of(groups: impl IntoIterator<Item = Group>) -> Result<EndpointId, PickError> {
+    let mut refused = PickError::Unavailable;
+    for group in groups {
+        match group.pick() {
+            Err(PickError::Overloaded) => refused = PickError::Overloaded,
+            Err(PickError::Unavailable) => {}
+            picked => return picked,
+        }
+    }
+    Err(refused)
+}

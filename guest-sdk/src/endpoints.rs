@@ -102,6 +102,12 @@ impl Endpoints {
         self.ready().filter(move |endpoint| Some(endpoint.priority) == group && untried(endpoint))
     }
 
+    /// The positions of those that this request has been sent to, in order. Asks the host only when there may be any.
+    pub fn tried(&self, cx: &PickContext) -> Vec<usize> {
+        let tried = if cx.attempt == 0 { Vec::new() } else { selection::tried() };
+        tried.into_iter().filter_map(|id| self.position(id)).collect()
+    }
+
     /// The one in this slot.
     pub fn by_id(&self, id: EndpointId) -> Option<&Endpoint> {
         self.at(self.position(id)?)
@@ -181,6 +187,18 @@ mod tests {
 
             assert_eq!(ids(endpoints.candidates(&cx)), expected, "after {tried:?}");
         }
+    }
+
+    #[test]
+    fn what_was_tried_is_known_by_position() {
+        let host = Host::new();
+        let endpoints = Endpoints::from([7, 0, 3].map(endpoint).to_vec());
+        host.set_tried(&[3, 9, 7]);
+        host.calls();
+
+        assert_eq!(endpoints.tried(&pick_context()), [0; 0]);
+        assert_eq!(host.calls(), [""; 0]);
+        assert_eq!(endpoints.tried(&PickContext { attempt: 3, ..pick_context() }), [2, 0]);
     }
 
     #[test]

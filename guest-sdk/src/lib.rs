@@ -155,6 +155,7 @@
 
 #![warn(missing_docs)]
 
+pub mod algorithms;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod bindings;
@@ -172,12 +173,14 @@ pub mod response;
 pub mod routing;
 pub mod selection;
 pub mod shared;
+pub mod template;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
 mod balancer;
 mod config;
 mod endpoints;
+mod field_name;
 mod handover;
 mod host;
 mod retry;
@@ -188,6 +191,7 @@ pub use balancer::{Balancer, BalancerNeeds, Feedback, FeedbackKind, KeySource, P
 pub use clock::Instant;
 pub use config::{Config, Invalid, Issue, Issues, Setting, choose};
 pub use endpoints::{Endpoint, EndpointChange, EndpointId, Endpoints};
+pub use field_name::FieldName;
 pub use handover::Handover;
 pub use retry::{AttemptContext, Failure, MethodKind, Outcome, Retry, RetryNeeds, RetryPlan};
 pub use rewriter::{

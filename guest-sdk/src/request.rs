@@ -56,6 +56,18 @@ pub fn field_values(name: &str) -> Vec<Vec<u8>> {
     host::request::field_values(name)
 }
 
+/// The first cookie of this name: what stands after `=`, without blanks around it. Names are in upper and lower case as they
+/// are written.
+pub fn cookie(name: &str) -> Option<String> {
+    let headers = field_values("cookie");
+    let mut pairs = headers.iter().flat_map(|header| header.split(|&b| b == b';'));
+    pairs.find_map(|pair| {
+        let at = pair.iter().position(|&b| b == b'=')?;
+        let (known, value) = (pair[..at].trim_ascii(), pair[at + 1..].trim_ascii());
+        (known == name.as_bytes()).then(|| String::from_utf8_lossy(value).into_owned())
+    })
+}
+
 /// Every header in order. The dearest call here.
 pub fn fields() -> Vec<(String, Vec<u8>)> {
     host::request::fields()
@@ -70,4 +82,27 @@ pub fn note(name: &str) -> Option<Vec<u8>> {
 /// request to its response, which may be handled by different instances.
 pub fn set_note(name: &str, value: &[u8]) {
     host::request::set_note(name, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Host, Request};
+
+    #[test]
+    fn a_cookie_is_found_in_any_header_and_by_its_whole_name() {
+        let host = Host::new();
+        host.set_request(
+            Request::default()
+                .field("Cookie", "a=1; sid = x=y ;b")
+                .field("cookie", "sid=second; c=")
+                .field("cookie", "A=2"),
+        );
+
+        for (name, value) in
+            [("a", Some("1")), ("A", Some("2")), ("sid", Some("x=y")), ("c", Some("")), ("b", None), ("si", None)]
+        {
+            assert_eq!(cookie(name).as_deref(), value, "for {name}");
+        }
+    }
 }

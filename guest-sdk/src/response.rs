@@ -1,5 +1,5 @@
-//! The response being handled, read lazily. For use within [`crate::ResponseRewriter::on_response`]; at any other
-//! time the answers are empty.
+//! The response being handled, read lazily. For use within [`crate::ResponseRewriter::on_response`], and within
+//! [`crate::Retry::decide`] when the attempt brought a response; at any other time the answers are empty.
 
 use crate::host;
 

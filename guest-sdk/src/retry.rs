@@ -37,6 +37,12 @@ impl RetryNeeds {
         host::registration::want_status(first, last);
     }
 
+    /// Asks to decide about responses that have this header, whatever their status; it is read with
+    /// [`crate::response::field`]. A response that is asked for only so is no failure of its endpoint.
+    pub fn want_response_field(&mut self, name: &str) {
+        host::registration::want_response_field(name);
+    }
+
     /// Asks to decide about requests with a method that is not idempotent even after they were sent. An endpoint
     /// may then do the same work twice. Without this call such requests are never sent again.
     pub fn want_non_idempotent(&mut self) {
@@ -44,7 +50,8 @@ impl RetryNeeds {
     }
 }
 
-/// What [`Retry::decide`] is told. More is read lazily, through [`crate::request`].
+/// What [`Retry::decide`] is told. More is read lazily, through [`crate::request`] and, when one came,
+/// [`crate::response`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptContext {
     /// How the attempt ended.

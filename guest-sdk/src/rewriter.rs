@@ -185,6 +185,30 @@ pub enum TargetEdit {
     Method(String),
 }
 
+impl TargetEdit {
+    /// Sets the path with its query, unless it is none: what comes from a client should not become a fault.
+    pub fn path_and_query(target: impl Into<String>) -> Option<Self> {
+        let target = target.into();
+        let is_target = target.starts_with('/') && target.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+        is_target.then_some(Self::PathAndQuery(target))
+    }
+
+    /// Sets the authority, unless it is no host with an optional port.
+    pub fn authority(authority: impl Into<String>) -> Option<Self> {
+        let authority = authority.into();
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, Some(port)),
+            _ => (&*authority, None),
+        };
+        let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b)),
+        };
+        let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
+        (is_host && port.is_none_or(is_port)).then_some(Self::Authority(authority))
+    }
+}
+
 /// A response the plugin makes itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalResponse {
@@ -214,5 +238,34 @@ impl LocalResponse {
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_http_does_not_allow_is_not_made() {
+        for (target, is_right) in
+            [("/", true), ("/a?b=%20", true), ("", false), ("a", false), ("/a b", false), ("/#", false)]
+        {
+            assert_eq!(TargetEdit::path_and_query(target).is_some(), is_right, "for {target}");
+        }
+        for (authority, is_right) in [
+            ("a", true),
+            ("a.b:65535", true),
+            ("[::1]:80", true),
+            ("", false),
+            ("a:", false),
+            ("a:+8", false),
+            ("a:65536", false),
+            ("::1", false),
+            ("[x]", false),
+            ("u@a", false),
+            ("a b", false),
+        ] {
+            assert_eq!(TargetEdit::authority(authority).is_some(), is_right, "for {authority}");
+        }
     }
 }

@@ -28,7 +28,10 @@ impl Client {
     }
 
     pub(crate) fn connect(address: std::net::SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("it listens");
+        Self::over_tcp(TcpStream::connect(address).expect("it listens"))
+    }
+
+    pub(crate) fn over_tcp(stream: TcpStream) -> Self {
         Self { wire: Wire::new(Socket::Tcp(stream)) }
     }
 

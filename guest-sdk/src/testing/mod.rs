@@ -255,6 +255,11 @@ impl Host {
         state(|state| state.statuses.clone())
     }
 
+    /// The headers of responses that were asked for.
+    pub fn wanted_response_fields(&self) -> Vec<String> {
+        state(|state| state.response_fields.clone())
+    }
+
     /// Whether requests that are not idempotent were asked for.
     pub fn wants_non_idempotent(&self) -> bool {
         state(|state| state.non_idempotent)

@@ -108,6 +108,10 @@ fn retry_needs(needs: &RetryNeeds) -> String {
     if !needs.statuses.is_empty() {
         asked.push(format!("the statuses {}", needs.statuses.iter().map(range).collect::<Vec<_>>().join(", ")));
     }
+    if !needs.fields.is_empty() {
+        let fields: Vec<String> = needs.fields.iter().map(|name| format!("`{name}`")).collect();
+        asked.push(format!("responses with {}", fields.join(", ")));
+    }
     if needs.non_idempotent {
         asked.push("requests that are not idempotent".to_owned());
     }
@@ -129,13 +133,20 @@ mod tests {
             feedback: Some(FeedbackKind::Failures),
             latency: false,
         };
-        let retry = RetryNeeds { statuses: vec![(502, 504), (429, 429)], non_idempotent: true };
+        let retry = RetryNeeds {
+            statuses: vec![(502, 504), (429, 429)],
+            fields: vec!["grpc-status".to_owned()],
+            non_idempotent: true,
+        };
 
         assert_eq!(
             balancer_needs(&balancer),
             "the key header `x-tenant`, the key client address, the outcome of failed attempts"
         );
-        assert_eq!(retry_needs(&retry), "the statuses 502–504, 429, requests that are not idempotent");
+        assert_eq!(
+            retry_needs(&retry),
+            "the statuses 502–504, 429, responses with `grpc-status`, requests that are not idempotent"
+        );
         assert_eq!(balancer_needs(&BalancerNeeds::default()), "nothing besides");
     }
 

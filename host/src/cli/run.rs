@@ -25,7 +25,8 @@ pub(super) fn serve(config: Config) -> Result<(), Failure> {
 pub(crate) fn start(config: Config) -> Result<Proxy, Failure> {
     let proxy = Proxy::start(config).map_err(Failure::bad)?;
     let (drain, stop) = proxy.tokens();
-    signals::watch(drain, stop).map_err(|error| Failure::internal(format_args!("no signals can be had: {error}")))?;
+    signals::watch(drain, stop, proxy.rereading())
+        .map_err(|error| Failure::internal(format_args!("no signals can be had: {error}")))?;
     for address in proxy.addresses() {
         info!(%address, "listening");
     }

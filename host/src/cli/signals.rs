@@ -1,15 +1,17 @@
-//! Signals end a proxy: the first gently, the second at once.
+//! Signals end a proxy, the first gently and the second at once, or have it read the files of its plugins again.
 
 use std::io;
+use std::sync::Arc;
 use std::thread;
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 /// Listens to signals, on a thread of its own, from the moment this returns.
-pub(super) fn watch(drain: CancellationToken, stop: CancellationToken) -> io::Result<()> {
+pub(super) fn watch(drain: CancellationToken, stop: CancellationToken, reread: Arc<Notify>) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (mut terminate, mut interrupt, mut hang_up) = {
         let _inside = runtime.enter();
@@ -24,7 +26,7 @@ pub(super) fn watch(drain: CancellationToken, stop: CancellationToken) -> io::Re
                 () = stop.cancelled() => return,
             };
             match name {
-                "SIGHUP" => warn!("SIGHUP changes nothing: this version does not reload its configuration"),
+                "SIGHUP" => reread.notify_one(),
                 _ if drain.is_cancelled() => {
                     info!(signal = name, "ending at once");
                     stop.cancel();

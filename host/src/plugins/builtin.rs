@@ -2,6 +2,8 @@
 //!
 //! They are core modules, as a plugin author's `cargo build` leaves them, and are loaded the same way.
 
+use std::time::Duration;
+
 use super::Kind;
 
 /// A plugin that is part of the binary.
@@ -22,10 +24,15 @@ pub fn find(name: &str) -> Option<&'static Builtin> {
     BUILTINS.iter().find(|builtin| builtin.name == name)
 }
 
+/// The CPU time of one call of a built-in plugin whose work takes more than that of others of its kind.
+pub fn deadline(name: &str) -> Option<Duration> {
+    // To check a password is meant to be slow.
+    (name == "basic-auth").then_some(Duration::from_secs(1))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use tokio::time::Instant;
 
@@ -152,7 +159,7 @@ mod tests {
         let filter = use_of("set-headers", &settings).rewriter(0).expect("a rewriter").into_filter();
         let mut exchange = exchange();
 
-        assert_eq!(filter.sides(), Sides { request: true, response: true, ..Sides::default() });
+        assert_eq!(filter.sides(), Sides { request: true, ..Sides::default() });
         assert_eq!(filter.on_request(&mut exchange), Flow::Continue);
         assert_eq!(filter.on_response(&mut exchange), Flow::Continue);
 

@@ -31,7 +31,11 @@ impl ReadyRetry {
     pub(super) fn build(core: Arc<UseCore>, worker: usize) -> Result<Self, PluginError> {
         let instance = build(&core, worker)?;
         let asked = instance.asked();
-        let needs = RetryNeeds { statuses: asked.statuses.clone(), non_idempotent: asked.non_idempotent };
+        let needs = RetryNeeds {
+            statuses: asked.statuses.clone(),
+            fields: asked.response_fields.clone(),
+            non_idempotent: asked.non_idempotent,
+        };
         let deadline = core.deadline();
         Ok(Self(WasmRetry { needs, deadline, slot: RefCell::new(Slot::new(core, worker, instance)) }))
     }
@@ -39,6 +43,14 @@ impl ReadyRetry {
     /// What the plugin asked for when it was configured.
     pub fn needs(&self) -> &RetryNeeds {
         &self.0.needs
+    }
+
+    /// Hands it what the policy before it has learned.
+    ///
+    /// # Errors
+    /// When the plugin fails.
+    pub fn restore(&mut self, state: &[u8]) -> Result<(), PluginError> {
+        self.0.slot.get_mut().restore(state)
     }
 
     /// Called on the worker's thread.
@@ -62,6 +74,10 @@ impl RetryPolicy for WasmRetry {
         }
         let plan = decided??;
         Some(RetryPlan { delay: Duration::from_nanos(plan.delay), elsewhere: plan.elsewhere })
+    }
+
+    fn save(&self) -> Option<Vec<u8>> {
+        self.slot.borrow_mut().save()
     }
 }
 

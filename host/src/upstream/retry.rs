@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::http::facts::Exchange;
+use crate::http::head::ResponseHead;
 use crate::telemetry::metrics::AttemptEnd;
 use crate::upstream::endpoint::EndpointId;
 
@@ -18,6 +19,11 @@ pub trait RetryPolicy {
 
     /// Decides about one ended attempt. `None` gives up.
     fn decide(&self, exchange: &mut Exchange, attempt: EndedAttempt) -> Option<RetryPlan>;
+
+    /// What it has learned, for the one that is about to take its place. Called once, if at all.
+    fn save(&self) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// What a retry policy asked for when it was configured.
@@ -25,13 +31,21 @@ pub trait RetryPolicy {
 pub struct RetryNeeds {
     /// Ranges of statuses it wants to decide about, both ends included.
     pub statuses: Vec<(u16, u16)>,
+    /// Names of fields: it wants to decide about any response that has one of them.
+    pub fields: Vec<String>,
     /// Whether requests whose method is not idempotent may be offered after they were sent.
     pub non_idempotent: bool,
 }
 
 impl RetryNeeds {
+    /// Whether a status was asked for, and so is a failure.
     pub fn wants(&self, status: u16) -> bool {
         self.statuses.iter().any(|&(first, last)| (first..=last).contains(&status))
+    }
+
+    /// Whether the policy is to be asked about a response.
+    pub fn concern(&self, response: &ResponseHead) -> bool {
+        self.wants(response.status) || self.fields.iter().any(|name| response.fields.get(name.as_bytes()).is_some())
     }
 }
 

@@ -1,15 +1,12 @@
 //! The balancer `round-robin`: nginx's smooth weighted round robin.
 
-mod smooth;
-
 use std::time::Duration;
 
+use staunch_plugin::algorithms::Smooth;
 use staunch_plugin::{
     Balancer, BalancerNeeds, Config, EndpointChange, EndpointId, Endpoints, Feedback, FeedbackKind, Invalid,
-    PickContext, PickError, Sample, selection,
+    PickContext, PickError, Sample,
 };
-
-use smooth::Smooth;
 
 #[derive(Default)]
 struct RoundRobin {
@@ -25,31 +22,18 @@ impl Balancer for RoundRobin {
     }
 
     fn update(&mut self, endpoints: Endpoints) {
-        self.smooth = Smooth::default();
-        for endpoint in &endpoints {
-            self.smooth.push(endpoint.weight, endpoint.priority, endpoint.ready);
-        }
+        self.smooth = Smooth::of(&endpoints);
         self.endpoints = endpoints;
     }
 
     fn change(&mut self, changes: &[EndpointChange]) {
-        for change in changes {
-            if let Some(position) = self.endpoints.position(change.id) {
-                self.smooth.change(position, change.weight, change.ready);
-            }
-        }
+        self.smooth.apply(&self.endpoints, changes);
     }
 
     fn pick(&mut self, cx: &PickContext) -> Result<EndpointId, PickError> {
-        let tried = if cx.attempt == 0 { Vec::new() } else { self.tried() };
+        let tried = self.endpoints.tried(cx);
         let picked = self.smooth.pick(&tried).and_then(|position| self.endpoints.at(position));
         picked.map(|endpoint| endpoint.id).ok_or(PickError::Unavailable)
-    }
-}
-
-impl RoundRobin {
-    fn tried(&self) -> Vec<usize> {
-        selection::tried().into_iter().filter_map(|id| self.endpoints.position(id)).collect()
     }
 }
 

@@ -1,22 +1,7 @@
 //! What one side of the configuration asks for: headers to remove, to set and to append.
 
-use staunch_plugin::{Config, FieldEdit, TargetEdit};
-
-use crate::template::{Facts, Template};
-
-/// Names that frame a message or belong to a connection. They are the proxy's own.
-const PROXYS_OWN: [&str; 10] = [
-    "connection",
-    "content-length",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+use staunch_plugin::template::{Facts, Template};
+use staunch_plugin::{Config, FieldEdit, FieldName, Setting, TargetEdit};
 
 /// The changes of one side.
 #[derive(Debug, Default)]
@@ -81,10 +66,10 @@ impl Changes {
         edits
     }
 
-    /// The changes of the request line for this message.
+    /// The changes of the request line for this message. What comes out as no authority changes nothing.
     pub(crate) fn target(&self, facts: &Facts) -> Vec<TargetEdit> {
         let authority = self.authority.iter().map(|template| template.render(facts));
-        authority.filter(|authority| !authority.is_empty()).map(TargetEdit::Authority).collect()
+        authority.filter_map(TargetEdit::authority).collect()
     }
 }
 
@@ -119,13 +104,6 @@ fn names(config: &Config) -> Vec<String> {
     names
 }
 
-fn wrong_name(name: &str) -> Option<&'static str> {
-    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if name.is_empty() || !name.bytes().all(is_token) {
-        Some("is not the name of a header (RFC 9110 section 5.6.2)")
-    } else if PROXYS_OWN.iter().any(|own| name.eq_ignore_ascii_case(own)) {
-        Some("is a header that only the proxy itself may write")
-    } else {
-        None
-    }
+fn wrong_name(name: &str) -> Option<String> {
+    FieldName::from_text(name).err()
 }

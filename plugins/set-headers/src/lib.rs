@@ -1,14 +1,13 @@
 //! The rewriter `set-headers`: sets, appends and removes headers of requests and responses.
 
 mod changes;
-mod template;
 
+use staunch_plugin::template::Facts;
 use staunch_plugin::{
     Config, Invalid, RequestAction, RequestRewriter, ResponseAction, ResponseRewriter, Rewriter, RewriterNeeds, Wanted,
 };
 
 use changes::{Changes, Side};
-use template::Facts;
 
 /// What is done on each side; nothing where nothing is configured.
 struct SetHeaders {
@@ -17,10 +16,17 @@ struct SetHeaders {
 }
 
 impl Rewriter for SetHeaders {
-    fn configure(config: &Config, _: &mut RewriterNeeds) -> Result<Self, Invalid> {
+    fn configure(config: &Config, needs: &mut RewriterNeeds) -> Result<Self, Invalid> {
         config.only(&["request", "response"]);
         let read = |path, side| config.has(path).then(|| Changes::read(&config.at(path), side));
-        Ok(Self { request: read("request", Side::Request), response: read("response", Side::Response) })
+        let (request, response) = (read("request", Side::Request), read("response", Side::Response));
+        if request.is_none() {
+            needs.skip_requests();
+        }
+        if response.is_none() {
+            needs.skip_responses();
+        }
+        Ok(Self { request, response })
     }
 }
 
@@ -90,6 +96,7 @@ mod tests {
         let mut rewriter: SetHeaders = host.rewriter().expect("the settings are right");
         host.calls();
 
+        assert_eq!(host.skipped(), (true, false));
         assert_eq!(rewriter.on_request(&host.wanted_of_request()), RequestAction::Proceed);
         assert_eq!(host.calls(), [""; 0]);
         assert_eq!(
@@ -127,6 +134,15 @@ mod tests {
         host.set("request.append.x-trace", "$upstream");
 
         assert_eq!(on_request(&host), RequestAction::Fields(vec![FieldEdit::remove("x-upstream")]));
+    }
+
+    #[test]
+    fn a_client_cannot_have_a_host_set_that_is_none() {
+        let host = Host::new();
+        host.set("request.set.host", "$http_x_tenant.internal");
+        host.set_request(Request::default().field("x-tenant", "a b@c"));
+
+        assert_eq!(on_request(&host), RequestAction::Proceed);
     }
 
     #[test]

@@ -1,32 +1,45 @@
 //! nginx's smooth weighted round robin (`ngx_http_upstream_round_robin.c`).
 //!
-//! At each pick every eligible peer gains its effective weight, and the one that has the most is picked and pays
-//! what all of them gained. So picks are spread as evenly as the weights allow: 5, 1, 1 gives A A B A C A A rather
-//! than A A A A A B C. A failure lowers the effective weight; each pick that a peer takes part in raises it by one,
-//! until it is the weight again.
+//! A failure lowers a peer's effective weight; each pick that it takes part in raises it by one, until it is the
+//! weight again.
 
-/// The endpoints of an upstream by their positions, each with what it has gained.
+use crate::{EndpointChange, Endpoints};
+
+/// nginx's smooth weighted round robin: the endpoints of an upstream by their positions, each with what it has gained.
+///
+/// At each pick every eligible endpoint gains its effective weight, and the one that has the most is picked and pays
+/// what all of them gained. So picks are spread as evenly as the weights allow: 5, 1, 1 gives A A B A C A A rather
+/// than A A A A A B C.
 #[derive(Debug, Default)]
-pub(crate) struct Smooth {
-    peers: Vec<Peer>,
+pub struct Smooth {
+    pub(super) peers: Vec<Peer>,
     /// The priorities there are, the one that is used first in front.
-    priorities: Vec<u32>,
+    pub(super) priorities: Vec<u32>,
 }
 
 #[derive(Debug)]
-struct Peer {
+pub(super) struct Peer {
     /// Stays within a few times the sum of all weights, which is far from overflowing for any number of endpoints
     /// that fits in memory.
     current: i64,
-    weight: u32,
+    pub(super) weight: u32,
     effective: u32,
-    priority: u32,
-    ready: bool,
+    pub(super) priority: u32,
+    pub(super) ready: bool,
 }
 
 impl Smooth {
+    /// All endpoints, in their order, with nothing gained yet.
+    pub fn of(endpoints: &Endpoints) -> Self {
+        let mut smooth = Self::default();
+        for endpoint in endpoints {
+            smooth.push(endpoint.weight, endpoint.priority, endpoint.ready);
+        }
+        smooth
+    }
+
     /// Adds an endpoint after the others.
-    pub(crate) fn push(&mut self, weight: u32, priority: u32, ready: bool) {
+    pub fn push(&mut self, weight: u32, priority: u32, ready: bool) {
         let place = self.priorities.partition_point(|&before| before < priority);
         if self.priorities.get(place) != Some(&priority) {
             self.priorities.insert(place, priority);
@@ -35,7 +48,7 @@ impl Smooth {
     }
 
     /// Takes over a weight and readiness. What was gained stays, and so does what failures took from the weight.
-    pub(crate) fn change(&mut self, position: usize, weight: u32, ready: bool) {
+    pub fn change(&mut self, position: usize, weight: u32, ready: bool) {
         if let Some(peer) = self.peers.get_mut(position) {
             peer.effective = weight.saturating_sub(peer.weight - peer.effective);
             peer.weight = weight;
@@ -43,8 +56,17 @@ impl Smooth {
         }
     }
 
+    /// Takes over what changed of these endpoints, which are those it was made of.
+    pub fn apply(&mut self, endpoints: &Endpoints, changes: &[EndpointChange]) {
+        for change in changes {
+            if let Some(position) = endpoints.position(change.id) {
+                self.change(position, change.weight, change.ready);
+            }
+        }
+    }
+
     /// Takes a failure's price from the effective weight.
-    pub(crate) fn penalize(&mut self, position: usize, penalty: u32) {
+    pub fn penalize(&mut self, position: usize, penalty: u32) {
         if let Some(peer) = self.peers.get_mut(position) {
             peer.effective = peer.effective.saturating_sub(penalty);
         }
@@ -52,22 +74,27 @@ impl Smooth {
 
     /// Picks among the ready peers of the first group that has one untried; when every ready peer was tried, among
     /// the tried ones. Peers that are not eligible neither gain nor lose.
-    pub(crate) fn pick(&mut self, tried: &[usize]) -> Option<usize> {
+    // Inlined, so that it is optimised as its plugin is.
+    #[inline]
+    pub fn pick(&mut self, tried: &[usize]) -> Option<usize> {
         if tried.is_empty() {
-            return self.pick_where(|_| true);
+            return self.pick_among(|_| true);
         }
-        self.pick_where(|position| !tried.contains(&position)).or_else(|| self.pick_where(|_| true))
+        self.pick_among(|position| !tried.contains(&position)).or_else(|| self.pick_among(|_| true))
     }
 
-    fn pick_where(&mut self, eligible: impl Fn(usize) -> bool) -> Option<usize> {
+    /// Picks among the ready endpoints at these positions, of the first priority that has one: one step over those
+    /// alone, as nginx breaks a tie.
+    pub fn pick_among(&mut self, eligible: impl Fn(usize) -> bool) -> Option<usize> {
         let peers = &mut self.peers;
         self.priorities.iter().find_map(|&priority| {
-            pick(peers, |position, peer| peer.ready && peer.priority == priority && eligible(position))
+            step(peers, |position, peer| peer.ready && peer.priority == priority && eligible(position))
         })
     }
 }
 
-fn pick(peers: &mut [Peer], eligible: impl Fn(usize, &Peer) -> bool) -> Option<usize> {
+/// One step over the eligible ones.
+pub(super) fn step(peers: &mut [Peer], eligible: impl Fn(usize, &Peer) -> bool) -> Option<usize> {
     let mut total = 0;
     let mut most = i64::MIN;
     let mut best = None;
