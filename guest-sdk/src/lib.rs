@@ -143,6 +143,11 @@
 //! assert_eq!(rewriter.on_request(&host.wanted_of_request()), RequestAction::Proceed);
 //! ```
 //!
+//! # What else there is
+//!
+//! Whole examples too: a balancer that learns is at [`Feedback`], one that leaves a part of the decision to another at
+//! [`delegate`], a rewriter of bodies at [`RequestBodyRewriter`], and state that outlives its version at [`Handover`].
+//!
 //! # What the host promises, and what it asks
 //!
 //! There is an instance of a plugin for each use (an upstream, a route's step) and worker, so nothing here is

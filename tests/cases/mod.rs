@@ -12,6 +12,7 @@ mod health;
 mod hop_by_hop;
 mod languages;
 mod messages;
+mod mirrors;
 mod operation;
 mod plugins;
 mod rate_limit;
