@@ -36,6 +36,67 @@ pub trait Balancer: Sized + 'static {
 }
 
 /// A balancer that learns how attempts ended. Exported with `export!(balancer: MyType + feedback)`.
+///
+/// The endpoint with the fewest failures, of which half are forgotten with each good answer:
+///
+/// ```
+/// use std::collections::HashMap;
+/// use std::time::Duration;
+///
+/// use staunch_plugin::{
+///     Balancer, BalancerNeeds, Config, EndpointChange, EndpointId, Endpoints, Feedback, FeedbackKind, Invalid,
+///     PickContext, PickError, Sample, random,
+/// };
+///
+/// #[derive(Default)]
+/// struct Proven {
+///     endpoints: Endpoints,
+///     failures: HashMap<EndpointId, u32>,
+/// }
+///
+/// impl Balancer for Proven {
+///     fn configure(_: &Config, needs: &mut BalancerNeeds) -> Result<Self, Invalid> {
+///         needs.want_feedback(FeedbackKind::EveryAttempt, 16, Duration::from_millis(50));
+///         Ok(Self::default())
+///     }
+///
+///     fn update(&mut self, endpoints: Endpoints) {
+///         self.endpoints = endpoints;
+///     }
+///
+///     fn change(&mut self, changes: &[EndpointChange]) {
+///         self.endpoints.apply(changes);
+///     }
+///
+///     fn pick(&mut self, cx: &PickContext) -> Result<EndpointId, PickError> {
+///         let failures = |id| self.failures.get(&id).copied().unwrap_or(0);
+///         let candidates = self.endpoints.candidates(cx).map(|endpoint| endpoint.id);
+///         let proven = candidates.min_by_key(|&id| (failures(id), random::mix(cx.random, id)));
+///         proven.ok_or(PickError::Unavailable)
+///     }
+/// }
+///
+/// impl Feedback for Proven {
+///     fn observe(&mut self, samples: &[Sample]) {
+///         for sample in samples {
+///             let failures = self.failures.entry(sample.endpoint).or_default();
+///             let failed = sample.status.is_none_or(|status| status >= 500);
+///             *failures = if failed { failures.saturating_add(1) } else { *failures / 2 };
+///         }
+///     }
+/// }
+///
+/// staunch_plugin::export!(balancer: Proven + feedback);
+///
+/// use staunch_plugin::testing::{self, Host};
+///
+/// let host = Host::new();
+/// let mut balancer = host.balancer::<Proven>().unwrap();
+/// balancer.update(testing::endpoints(2));
+/// balancer.observe(&[Sample { endpoint: 0, latency: Duration::ZERO, status: None, penalty: 1 }]);
+///
+/// assert_eq!(balancer.pick(&testing::pick_context()), Ok(1));
+/// ```
 pub trait Feedback: Balancer {
     /// Takes the attempts of this worker that finished since the last call; how many at a time and which, says
     /// [`BalancerNeeds::want_feedback`].

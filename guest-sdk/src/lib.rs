@@ -143,12 +143,20 @@
 //! assert_eq!(rewriter.on_request(&host.wanted_of_request()), RequestAction::Proceed);
 //! ```
 //!
+//! # What else there is
+//!
+//! Whole examples too: a balancer that learns is at [`Feedback`], one that leaves a part of the decision to another at
+//! [`delegate`], a rewriter of bodies at [`RequestBodyRewriter`], and state that outlives its version at [`Handover`].
+//!
 //! # What the host promises, and what it asks
 //!
 //! There is an instance of a plugin for each use (an upstream, a route's step) and worker, so nothing here is
 //! shared or locked: `&mut self` is all of it. What must be seen by every worker, or outlive an instance, goes to
 //! [`shared`]. A call cannot wait. A plugin that panics, runs too long or answers nonsense loses its instance and
 //! the host's own fallback answers that one call; [`log::panics`] says where it happened.
+//!
+//! For settings there are [`Config`] with durations, lists and tables, [`FieldName`] for headers that a plugin changes,
+//! and [`template`] for text with variables such as `$remote_addr`.
 //!
 //! A component imports only what its code calls, and the host computes only what is imported or asked for in
 //! `configure`: a balancer that never reads [`loads`] costs nobody a measurement.

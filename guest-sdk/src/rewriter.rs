@@ -34,6 +34,59 @@ pub trait ResponseRewriter: Rewriter {
 ///
 /// What a piece becomes goes on at once: what has to be seen together with the piece that follows is kept in `Body`,
 /// as little of it as can be. Many bodies may be under way at once.
+///
+/// Squeezes runs of blanks in text into one, also where a run is cut by the end of a piece:
+///
+/// ```
+/// use staunch_plugin::{
+///     Config, Invalid, RequestAction, RequestBodyRewriter, RequestRewriter, Rewriter, RewriterNeeds, Wanted, request,
+/// };
+///
+/// struct Squeeze;
+///
+/// impl Rewriter for Squeeze {
+///     fn configure(_: &Config, _: &mut RewriterNeeds) -> Result<Self, Invalid> {
+///         Ok(Self)
+///     }
+/// }
+///
+/// impl RequestRewriter for Squeeze {
+///     fn on_request(&mut self, _: &Wanted) -> RequestAction {
+///         RequestAction::Proceed
+///     }
+/// }
+///
+/// impl RequestBodyRewriter for Squeeze {
+///     /// Whether the piece before ended with a blank.
+///     type Body = bool;
+///
+///     fn begin(&mut self) -> Option<bool> {
+///         request::field("content-type")?.starts_with(b"text/plain").then_some(false)
+///     }
+///
+///     fn rewrite(&mut self, after_blank: &mut bool, mut piece: Vec<u8>, _last: bool) -> Vec<u8> {
+///         piece.retain(|&byte| {
+///             let is_kept = byte != b' ' || !*after_blank;
+///             *after_blank = byte == b' ';
+///             is_kept
+///         });
+///         piece
+///     }
+/// }
+///
+/// staunch_plugin::export!(rewriter: Squeeze + request + request_body);
+///
+/// use staunch_plugin::testing::{Host, Request};
+///
+/// let host = Host::new();
+/// let mut rewriter = host.rewriter::<Squeeze>().unwrap();
+/// assert!(rewriter.begin().is_none());
+/// host.set_request(Request::default().field("content-type", "text/plain"));
+/// let mut body = rewriter.begin().unwrap();
+///
+/// assert_eq!(rewriter.rewrite(&mut body, b"a  b ".to_vec(), false), b"a b ");
+/// assert_eq!(rewriter.rewrite(&mut body, b"  c".to_vec(), true), b"c");
+/// ```
 pub trait RequestBodyRewriter: RequestRewriter {
     /// What is kept of one body while it is under way.
     type Body: 'static;

@@ -4,7 +4,7 @@
 //! (what the operator wrote), `telemetry` (logs and metrics), `plugins` (components behind the seams of
 //! `upstream` and `filters`) and `admin` (the operator's window). `proxy` knows everybody: it builds the parts
 //! from a configuration, runs a worker per core and drains them. `net` is below all: sockets with their buffers and
-//! deadlines. Arrows point down, with one exception: [`http::head`], [`http::facts`] and [`http::h1`] are leaves that
+//! deadlines; `replaceable` is a place whose content is swapped while requests are under way. Arrows point down, with one exception: [`http::head`], [`http::facts`] and [`http::h1`] are leaves that
 //! every module may use, and so are the two ways of a body, `http::upload` and `http::pump`.
 //!
 //! A request's whole life is one function: `serve` in `http/exchange.rs`.
@@ -18,6 +18,7 @@ mod listener;
 mod net;
 pub mod plugins;
 pub mod proxy;
+mod replaceable;
 pub mod router;
 pub mod telemetry;
 pub mod upstream;

@@ -45,7 +45,7 @@ fn each_request_is_a_line_of_json() {
 fn why_a_request_failed_is_in_its_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("access.log");
-    let settings = "read_timeout = \"200ms\"\n[upstreams.api.retry]\nattempts = 1\n";
+    let settings = "read_timeout = \"1s\"\n[upstreams.api.retry]\nattempts = 1\n";
     for (n, (endpoint, error)) in [
         (Upstream::refusing(), "upstream_connect"),
         (Upstream::raw(|talk| drop(talk.request())), "upstream_reset"),

@@ -5,7 +5,7 @@ use crate::harness::{Client, End, Framing, Proxy, Talk, Upstream, api, eventuall
 
 /// A proxy that tries once only.
 fn once(endpoint: &Upstream) -> Proxy {
-    Proxy::with(&format!("{}read_timeout = \"200ms\"\n[upstreams.api.retry]\nattempts = 1\n", api([endpoint])))
+    Proxy::with(&format!("{}read_timeout = \"1s\"\n[upstreams.api.retry]\nattempts = 1\n", api([endpoint])))
 }
 
 /// Answers a request with these bytes and closes.

@@ -24,12 +24,17 @@ pub const arena = call_arena.allocator();
 
 var call_arena = std.heap.ArenaAllocator.init(gpa);
 
+/// Where a slice begins: for an empty one, whose pointer may be anything, at an address that the proxy accepts.
+fn start(items: anytype) @TypeOf(items.ptr) {
+    return if (items.len > 0) items.ptr else @ptrFromInt(8);
+}
+
 const Bytes = extern struct {
     ptr: [*]const u8,
     len: usize,
 
     fn of(bytes: []const u8) Bytes {
-        return .{ .ptr = bytes.ptr, .len = bytes.len };
+        return .{ .ptr = start(bytes), .len = bytes.len };
     }
     fn slice(self: Bytes) []const u8 {
         return self.ptr[0..self.len];
@@ -42,7 +47,7 @@ fn List(comptime T: type) type {
         len: usize,
 
         fn of(items: []const T) @This() {
-            return .{ .ptr = items.ptr, .len = items.len };
+            return .{ .ptr = start(items), .len = items.len };
         }
         fn slice(self: @This()) []const T {
             return self.ptr[0..self.len];
@@ -114,7 +119,7 @@ pub const registration = struct {
             .header, .cookie, .query => |name| name,
             else => "",
         };
-        raw.@"want-key"(@backingInt(source), name.ptr, name.len);
+        raw.@"want-key"(@backingInt(source), start(name), name.len);
     }
     pub fn wantFeedback(kind: FeedbackKind, batch: u32, max_age: u64) void {
         raw.@"want-feedback"(@backingInt(kind), batch, max_age);
@@ -126,10 +131,10 @@ pub const registration = struct {
         raw.@"want-non-idempotent"();
     }
     pub fn wantRequestField(name: []const u8) usize {
-        return raw.@"want-request-field"(name.ptr, name.len);
+        return raw.@"want-request-field"(start(name), name.len);
     }
     pub fn wantResponseField(name: []const u8) usize {
-        return raw.@"want-response-field"(name.ptr, name.len);
+        return raw.@"want-response-field"(start(name), name.len);
     }
     pub fn skipRequests() void {
         raw.@"skip-requests"();
@@ -149,13 +154,13 @@ pub const config = struct {
     /// The setting at a path such as `limits.0.name`.
     pub fn get(path: []const u8) ?[]const u8 {
         var out: MaybeBytes = undefined;
-        raw.get(path.ptr, path.len, &out);
+        raw.get(start(path), path.len, &out);
         return out.get();
     }
     /// The names or positions under a path; "" is the whole.
     pub fn keys(path: []const u8) []const []const u8 {
         var out: List(Bytes) = undefined;
-        raw.keys(path.ptr, path.len, &out);
+        raw.keys(start(path), path.len, &out);
         return texts(out);
     }
 };
@@ -171,7 +176,7 @@ pub const log = struct {
     pub fn print(level: Level, comptime format: []const u8, arguments: anytype) void {
         if (!raw.enabled(@backingInt(level))) return;
         const line = std.fmt.allocPrint(arena, format, arguments) catch @trap();
-        raw.write(@backingInt(level), line.ptr, line.len);
+        raw.write(@backingInt(level), start(line), line.len);
     }
 };
 
@@ -186,13 +191,13 @@ pub const metrics = struct {
     };
 
     pub fn counter(name: []const u8) u32 {
-        return raw.counter(name.ptr, name.len);
+        return raw.counter(start(name), name.len);
     }
     pub fn gauge(name: []const u8) u32 {
-        return raw.gauge(name.ptr, name.len);
+        return raw.gauge(start(name), name.len);
     }
     pub fn histogram(name: []const u8, bounds: []const f64) u32 {
-        return raw.histogram(name.ptr, name.len, bounds.ptr, bounds.len);
+        return raw.histogram(start(name), name.len, start(bounds), bounds.len);
     }
     pub fn add(metric: u32, amount: u64) void {
         raw.add(metric, amount);
@@ -224,7 +229,7 @@ pub const shared = struct {
     pub const Value = struct { bytes: []const u8, version: u64 };
 
     pub fn cell(name: []const u8) u32 {
-        return raw.cell(name.ptr, name.len);
+        return raw.cell(start(name), name.len);
     }
     pub fn load(of: u32) u64 {
         return raw.load(of);
@@ -238,22 +243,22 @@ pub const shared = struct {
     }
     pub fn get(key: []const u8) ?Value {
         var out: Stored = undefined;
-        raw.get(key.ptr, key.len, &out);
+        raw.get(start(key), key.len, &out);
         return if (out.is_some) .{ .bytes = out.value.slice(), .version = out.version } else null;
     }
     /// Answers the new version. `version` is the one to be replaced; null: the key must be absent.
     pub fn put(key: []const u8, value: []const u8, version: ?u64) Error!u64 {
         var out: Written = undefined;
-        raw.put(key.ptr, key.len, value.ptr, value.len, @intFromBool(version != null), version orelse 0, &out);
+        raw.put(start(key), key.len, start(value), value.len, @intFromBool(version != null), version orelse 0, &out);
         return written(out);
     }
     pub fn remember(key: []const u8, value: []const u8, version: ?u64, max_age: u64) Error!u64 {
         var out: Written = undefined;
-        raw.remember(key.ptr, key.len, value.ptr, value.len, @intFromBool(version != null), version orelse 0, max_age, &out);
+        raw.remember(start(key), key.len, start(value), value.len, @intFromBool(version != null), version orelse 0, max_age, &out);
         return written(out);
     }
     pub fn delete(key: []const u8) void {
-        raw.delete(key.ptr, key.len);
+        raw.delete(start(key), key.len);
     }
 
     fn written(out: Written) Error!u64 {
@@ -313,7 +318,7 @@ pub const selection = struct {
         return out.slice();
     }
     pub fn appendResponseField(name: []const u8, value: []const u8) void {
-        raw.@"append-response-field"(name.ptr, name.len, value.ptr, value.len);
+        raw.@"append-response-field"(start(name), name.len, start(value), value.len);
     }
 };
 
@@ -329,7 +334,7 @@ pub const delegate = struct {
     };
 
     pub fn group(endpoints: []const u32) u32 {
-        return raw.group(endpoints.ptr, endpoints.len);
+        return raw.group(start(endpoints), endpoints.len);
     }
     pub fn pick(of: u32) PickError!u32 {
         var out: PickResult = .{ .is_refused = true, .value = 0 };
@@ -347,10 +352,10 @@ pub const routing = struct {
     };
 
     pub fn hasUpstream(name: []const u8) bool {
-        return raw.@"has-upstream"(name.ptr, name.len);
+        return raw.@"has-upstream"(start(name), name.len);
     }
     pub fn sendTo(name: []const u8) bool {
-        return raw.@"send-to"(name.ptr, name.len);
+        return raw.@"send-to"(start(name), name.len);
     }
 };
 
@@ -403,12 +408,12 @@ pub const request = struct {
     }
     pub fn field(name: []const u8) ?[]const u8 {
         var out: MaybeBytes = undefined;
-        raw.field(name.ptr, name.len, &out);
+        raw.field(start(name), name.len, &out);
         return out.get();
     }
     pub fn fieldValues(name: []const u8) []const []const u8 {
         var out: List(Bytes) = undefined;
-        raw.@"field-values"(name.ptr, name.len, &out);
+        raw.@"field-values"(start(name), name.len, &out);
         return texts(out);
     }
     pub fn fields() []const Field {
@@ -418,11 +423,11 @@ pub const request = struct {
     }
     pub fn note(name: []const u8) ?[]const u8 {
         var out: MaybeBytes = undefined;
-        raw.note(name.ptr, name.len, &out);
+        raw.note(start(name), name.len, &out);
         return out.get();
     }
     pub fn setNote(name: []const u8, value: []const u8) void {
-        raw.@"set-note"(name.ptr, name.len, value.ptr, value.len);
+        raw.@"set-note"(start(name), name.len, start(value), value.len);
     }
 };
 
@@ -444,12 +449,12 @@ pub const response = struct {
     }
     pub fn field(name: []const u8) ?[]const u8 {
         var out: MaybeBytes = undefined;
-        raw.field(name.ptr, name.len, &out);
+        raw.field(start(name), name.len, &out);
         return out.get();
     }
     pub fn fieldValues(name: []const u8) []const []const u8 {
         var out: List(Bytes) = undefined;
-        raw.@"field-values"(name.ptr, name.len, &out);
+        raw.@"field-values"(start(name), name.len, &out);
         return texts(out);
     }
     pub fn fields() []const Field {

@@ -1,4 +1,4 @@
-//! The operator's window: what runs and how it fares, read only.
+//! The operator's window: what runs and how it fares, and the way in for new versions of plugins.
 //!
 //! Served by the control thread; no request of a client ever waits for it. `/healthz` and `/readyz` answer everybody,
 //! because who asks them (an orchestrator, a load balancer) carries no token; everything else asks for the token when
@@ -7,17 +7,18 @@
 mod listener;
 mod page;
 mod status;
+mod turnover;
 
 use std::future::IntoFuture;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, put};
 use axum::{Json, Router};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -31,11 +32,12 @@ pub use status::{
     EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue, PluginStatus,
     UpstreamStatus,
 };
+pub use turnover::{Change, ChangeKind, NotReplaced, RefusedVersion, Replaced, Replacing, Standing, Trial};
 
 /// How long requests that are being answered may take once a stop was asked for.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
-/// What can be seen of the proxy. Each method returns at once.
+/// What can be seen of the proxy, and done to it. Each method returns at once.
 pub trait Window: Send + Sync {
     /// Whether the proxy accepts requests: it has started and does not drain.
     fn ready(&self) -> bool;
@@ -46,6 +48,9 @@ pub trait Window: Send + Sync {
     fn upstreams(&self) -> Vec<UpstreamStatus>;
 
     fn plugins(&self) -> Vec<PluginStatus>;
+
+    /// Has another version of a plugin serve. `force`: even one that was taken back.
+    fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_>;
 }
 
 /// What the admin server answers from.
@@ -97,6 +102,7 @@ fn router(state: Arc<AdminState>) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/upstreams", get(upstreams))
         .route("/api/plugins", get(plugins))
+        .route("/api/plugins/{name}", put(turnover::put).layer(DefaultBodyLimit::max(turnover::MAX_FILE)))
         .fallback(async || error(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || error(StatusCode::METHOD_NOT_ALLOWED, "this path has no such method"))
         .layer(middleware::from_fn_with_state(state.clone(), guard))

@@ -47,7 +47,7 @@ fn write_all(page: &mut String, ready: bool, upstreams: &[UpstreamStatus], plugi
     }
     if !plugins.is_empty() {
         writeln!(page, "<h2>plugins</h2>\n<table>")?;
-        write_heads(page, &["plugin", "use", "source"], &["calls", "ns per call", "faults", "fallbacks"])?;
+        write_heads(page, &["plugin", "use", "source", "version"], &["calls", "ns per call", "faults", "fallbacks"])?;
         for plugin in plugins {
             write_plugin(page, plugin)?;
         }
@@ -79,16 +79,20 @@ fn write_endpoint(page: &mut String, endpoint: &EndpointStatus) -> fmt::Result {
 }
 
 fn write_plugin(page: &mut String, plugin: &PluginStatus) -> fmt::Result {
+    let digest = plugin.digest.trim_start_matches("sha256:");
+    let version = format!("{} · {}", plugin.generation, digest.get(..12).unwrap_or(digest));
+    let trial = if plugin.standing.probation.is_some() { " <small>on probation</small>" } else { "" };
     let tripped = if plugin.tripped { " <small class=\"bad\">tripped</small>" } else { "" };
     write!(page, "<tr><td>{}{tripped}</td>", Escaped(&plugin.plugin))?;
     write!(page, "<td>{}</td><td>{}</td>", Escaped(&plugin.used_in), Escaped(&plugin.source))?;
+    write!(page, "<td>{}{trial}</td>", Escaped(&version))?;
     write_number(page, plugin.calls)?;
     write_number(page, plugin.ns_per_call.map_or_else(|| "–".to_owned(), |ns| ns.to_string()))?;
     write_number(page, plugin.faults.total())?;
     write_number(page, plugin.fallbacks)?;
     writeln!(page, "</tr>")?;
     match &plugin.last_fault {
-        Some(fault) => writeln!(page, "<tr><td></td><td colspan=\"6\" class=\"bad\">{}</td></tr>", Escaped(fault)),
+        Some(fault) => writeln!(page, "<tr><td></td><td colspan=\"7\" class=\"bad\">{}</td></tr>", Escaped(fault)),
         None => Ok(()),
     }
 }

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
+use super::turnover::Standing;
 use crate::telemetry::exposition::{Exposition, Kind};
 
 /// An upstream as it stands.
@@ -80,6 +81,8 @@ pub struct PluginStatus {
     pub kind: PluginKind,
     /// `sha256:` and hexadecimal digits.
     pub digest: String,
+    /// Which version since the start, from 1.
+    pub generation: u64,
     /// `built-in`, or the file.
     pub source: String,
     pub calls: u64,
@@ -94,6 +97,19 @@ pub struct PluginStatus {
     pub tripped: bool,
     /// The mean over the calls that were measured; `null` when none was.
     pub ns_per_call: Option<u64>,
+    /// Calls that its CPU budget kept from the plugin; the policy answered them.
+    pub throttled: u64,
+    /// Time of all calls: exact where a CPU budget is set, else from the calls that were measured.
+    pub cpu_seconds: f64,
+    /// The share of the workers' time that it took of late.
+    pub cpu_share: f64,
+    /// Live instances over all workers, with those of a version that may come back.
+    pub instances: u64,
+    /// Memory and tables of the live instances, now and at most.
+    pub memory_bytes: u64,
+    pub memory_peak_bytes: u64,
+    #[serde(flatten)]
+    pub standing: Standing,
     /// What the plugin itself counts.
     pub metrics: Vec<PluginMetric>,
 }
@@ -189,7 +205,7 @@ pub(super) fn write_upstreams(upstreams: &[UpstreamStatus], out: &mut Exposition
 /// Writes what is known of plugins as metrics.
 pub(super) fn write_plugins(plugins: &[PluginStatus], out: &mut Exposition) {
     type Value = fn(&PluginStatus) -> u64;
-    let families: [(_, _, _, Value); 4] = [
+    let families: [(_, _, _, Value); 9] = [
         ("staunch_plugins_calls_total", Kind::Counter, "Calls of plugins.", |plugin| plugin.calls),
         ("staunch_plugins_fallbacks_total", Kind::Counter, "Calls answered in a plugin's place.", |plugin| {
             plugin.fallbacks
@@ -199,6 +215,19 @@ pub(super) fn write_plugins(plugins: &[PluginStatus], out: &mut Exposition) {
         }),
         ("staunch_plugins_tripped", Kind::Gauge, "1 for a use whose plugin is left out now.", |plugin| {
             plugin.tripped.into()
+        }),
+        ("staunch_plugins_throttled_total", Kind::Counter, "Calls that a CPU budget kept from a plugin.", |plugin| {
+            plugin.throttled
+        }),
+        ("staunch_plugins_instances", Kind::Gauge, "Live instances of plugins.", |plugin| plugin.instances),
+        ("staunch_plugins_memory_bytes", Kind::Gauge, "Memory and tables of live instances.", |plugin| {
+            plugin.memory_bytes
+        }),
+        ("staunch_plugins_memory_peak_bytes", Kind::Gauge, "The most memory there ever was at once.", |plugin| {
+            plugin.memory_peak_bytes
+        }),
+        ("staunch_plugins_generation", Kind::Gauge, "Which version of the plugin serves, from 1.", |plugin| {
+            plugin.generation
         }),
     ];
     for (name, kind, help, value) in families {
@@ -214,7 +243,35 @@ pub(super) fn write_plugins(plugins: &[PluginStatus], out: &mut Exposition) {
             out.sample(&[plugin, used_in, kind, ("cause", cause)], faults);
         }
     }
+    write_versions(plugins, out);
     write_own_metrics(plugins, out);
+}
+
+/// Writes which versions serve, and what became of others.
+fn write_versions(plugins: &[PluginStatus], out: &mut Exposition) {
+    out.family("staunch_plugins_version_info", Kind::Gauge, "Always 1; the labels tell which version serves.");
+    for status in plugins {
+        let [plugin, used_in, kind] = labels(status);
+        let generation = status.generation.to_string();
+        out.sample(&[plugin, used_in, kind, ("digest", &status.digest), ("generation", &generation)], 1);
+    }
+    out.family("staunch_plugins_cpu_seconds_total", Kind::Counter, "Time of calls, extrapolated from measured ones.");
+    for plugin in plugins {
+        out.sample(&labels(plugin), plugin.cpu_seconds);
+    }
+    out.family("staunch_plugins_probation", Kind::Gauge, "1 for a plugin whose new version is on probation.");
+    let mut by_name: Vec<_> = plugins.iter().collect();
+    by_name.sort_by_key(|plugin| &plugin.plugin);
+    by_name.dedup_by_key(|plugin| &plugin.plugin);
+    for plugin in &by_name {
+        out.sample(&[("plugin", &plugin.plugin)], u8::from(plugin.standing.probation.is_some()));
+    }
+    out.family("staunch_plugins_swaps_total", Kind::Counter, "New versions of plugins, by what became of them.");
+    for plugin in &by_name {
+        for (kind, count) in &plugin.standing.counts {
+            out.sample(&[("plugin", &plugin.plugin), ("outcome", kind.name())], count);
+        }
+    }
 }
 
 /// Writes what plugins count themselves, as `staunch_plugin_<plugin>_<name>`.
@@ -259,7 +316,11 @@ fn labels(plugin: &PluginStatus) -> [(&str, &str); 3] {
 
 fn as_rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
-        Some(time) => serializer.collect_str(&humantime::format_rfc3339_seconds((*time).max(UNIX_EPOCH))),
+        Some(time) => rfc3339(time, serializer),
         None => serializer.serialize_none(),
     }
+}
+
+pub(super) fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_rfc3339_seconds((*time).max(UNIX_EPOCH)))
 }

@@ -45,6 +45,7 @@ impl Window for Double {
             used_in: "upstreams.api.balance".to_owned(),
             kind: PluginKind::Balancer,
             digest: "sha256:00".to_owned(),
+            generation: 2,
             source: "built-in".to_owned(),
             calls: 7,
             faults: PluginFaults { deadline: 1, ..PluginFaults::default() },
@@ -53,6 +54,23 @@ impl Window for Double {
             trips: 0,
             tripped: false,
             ns_per_call: Some(120),
+            throttled: 4,
+            cpu_seconds: 0.25,
+            cpu_share: 0.01,
+            instances: 2,
+            memory_bytes: 65536,
+            memory_peak_bytes: 131_072,
+            standing: Standing {
+                probation: Some(Trial { seconds_left: 42, previous: "sha256:ff".to_owned() }),
+                last_change: Some(Change {
+                    kind: ChangeKind::Replaced,
+                    at: std::time::UNIX_EPOCH,
+                    digest: "sha256:00".to_owned(),
+                    why: None,
+                }),
+                refused: vec![RefusedVersion { digest: "sha256:ee".to_owned(), why: "it failed".to_owned() }],
+                counts: vec![(ChangeKind::Replaced, 1), (ChangeKind::TakenBack, 0)],
+            },
             metrics: vec![
                 PluginMetric { name: "picks".to_owned(), value: PluginMetricValue::Counter(7) },
                 PluginMetric { name: "depth".to_owned(), value: PluginMetricValue::Gauge(0.5) },
@@ -62,6 +80,22 @@ impl Window for Double {
                 },
             ],
         }]
+    }
+
+    fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_> {
+        let answer = match (plugin, &file[..], force) {
+            ("round-robin", b"good", _) | ("round-robin", b"refused", true) => Ok(Replaced {
+                plugin: plugin.to_owned(),
+                digest: "sha256:11".to_owned(),
+                generation: 3,
+                changed: true,
+                uses: vec!["upstreams.api.balance".to_owned()],
+            }),
+            ("round-robin", b"refused", false) => Err(NotReplaced::Refused("it was taken back".to_owned())),
+            ("round-robin", ..) => Err(NotReplaced::Unfit("it is no plugin".to_owned())),
+            _ => Err(NotReplaced::Unknown("there is no such plugin".to_owned())),
+        };
+        Box::pin(async { answer })
     }
 }
 
@@ -130,6 +164,12 @@ async fn upstreams_and_plugins_are_told_as_json() {
     assert_eq!(plugins[0]["use"], "upstreams.api.balance");
     assert_eq!(plugins[0]["kind"], "balancer");
     assert_eq!(plugins[0]["metrics"][0], json!({ "name": "picks", "counter": 7 }));
+    assert_eq!(plugins[0]["probation"], json!({ "seconds_left": 42, "previous": "sha256:ff" }));
+    assert_eq!(
+        plugins[0]["last_change"],
+        json!({ "outcome": "replaced", "at": "1970-01-01T00:00:00Z", "digest": "sha256:00", "why": null })
+    );
+    assert_eq!(plugins[0]["refused"], json!([{ "digest": "sha256:ee", "why": "it failed" }]));
     assert_eq!(plugins[0]["faults"], json!({ "trap": 0, "deadline": 1, "memory": 0, "answer": 0, "refused": 0 }));
 }
 
@@ -146,6 +186,10 @@ async fn metrics_hold_the_counters_and_what_the_states_tell() {
         "staunch_upstream_endpoint_active_requests{upstream=\"api\",endpoint=\"10.0.0.1:80\"} 3",
         "staunch_plugins_calls_total{plugin=\"round-robin\",use=\"upstreams.api.balance\",kind=\"balancer\"} 7",
         "staunch_plugins_faults_total{plugin=\"round-robin\",use=\"upstreams.api.balance\",kind=\"balancer\",cause=\"deadline\"} 1",
+        "staunch_plugins_instances{plugin=\"round-robin\",use=\"upstreams.api.balance\",kind=\"balancer\"} 2",
+        "staunch_plugins_version_info{plugin=\"round-robin\",use=\"upstreams.api.balance\",kind=\"balancer\",digest=\"sha256:00\",generation=\"2\"} 1",
+        "staunch_plugins_swaps_total{plugin=\"round-robin\",outcome=\"replaced\"} 1",
+        "staunch_plugins_probation{plugin=\"round-robin\"} 1",
         "staunch_plugin_round_robin_picks_total{use=\"upstreams.api.balance\"} 7",
         "staunch_plugin_round_robin_depth{use=\"upstreams.api.balance\"} 0.5",
         "staunch_plugin_round_robin_size_bucket{use=\"upstreams.api.balance\",le=\"2.5\"} 3",
@@ -165,6 +209,35 @@ async fn the_page_shows_states_and_escapes_them() {
     assert!(answer.contains("10.0.0.1:80") && answer.contains("upstreams.api.balance"), "{answer}");
     assert!(answer.contains("connect &lt;refused&gt;"), "{answer}");
     assert!(answer.contains("10 ms &lt;passed&gt;"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_plugin_is_replaced_by_a_put_of_its_file() {
+    let server = Server::start(None).await;
+    let put = async |path: &str, lines: &str, file: &str| {
+        let length = file.len();
+        let head =
+            format!("PUT {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{lines}content-length: {length}\r\n\r\n");
+        let answer = server.ask(&(head + file)).await;
+        (status(&answer), serde_json::from_str::<serde_json::Value>(body(&answer)).expect("JSON"))
+    };
+
+    let (status, replaced) = put("/api/plugins/round-robin", "", "good").await;
+
+    assert_eq!((status, &replaced["generation"], &replaced["changed"]), (200, &json!(3), &json!(true)));
+    for (path, lines, file, expected) in [
+        ("/api/plugins/round-robin", "", "refused", 409),
+        ("/api/plugins/round-robin?force=true", "", "refused", 200),
+        ("/api/plugins/round-robin?force=yes", "", "refused", 400),
+        ("/api/plugins/round-robin", "", "bad", 422),
+        ("/api/plugins/round-robin", "", "", 400),
+        ("/api/plugins/other", "", "good", 404),
+        ("/api/plugins/round-robin", "origin: http://a\r\n", "good", 403),
+    ] {
+        let (status, answer) = put(path, lines, file).await;
+        assert_eq!(status, expected, "for {path} with {file}: {answer}");
+        assert!(status == 200 || answer["error"].is_string(), "{answer}");
+    }
 }
 
 #[tokio::test]
@@ -191,7 +264,16 @@ async fn a_token_guards_everything_but_health_and_readiness() {
         status(&server.ask(&head).await)
     };
 
-    for path in ["/", "/metrics", "/api/upstreams", "/api/plugins", "/nothing", "//healthz", "/healthz/"] {
+    for path in [
+        "/",
+        "/metrics",
+        "/api/upstreams",
+        "/api/plugins",
+        "/api/plugins/round-robin",
+        "/nothing",
+        "//healthz",
+        "/healthz/",
+    ] {
         let answer = server.get(path).await;
         assert_eq!(status(&answer), 401, "for {path}");
         assert!(body(&answer).starts_with("{\"error\":"), "{answer}");

@@ -9,6 +9,8 @@ pub mod cases;
 pub mod check;
 mod people;
 mod rig;
+pub mod scaffold;
 mod subject;
+pub mod toolchain;
 
 pub use subject::Subject;

@@ -149,10 +149,16 @@ impl Rig {
         self.ready.update(self.members.clone().into()).map_err(Broke::from)
     }
 
-    /// Hands another membership to a fresh instance of the same use, which takes over: what a proxy does.
+    /// Hands another membership to a fresh instance of the same use, which takes over, what was learned included: what
+    /// a proxy does.
     pub(super) fn swap(&mut self, members: Vec<Member>) -> Result<(), Broke> {
-        self.ready = self.used.balancer(0, members.clone().into(), self.loads.clone()).map_err(Broke::from)?;
-        self.members = members;
+        let learned = self.ready.as_balancer().save();
+        self.check()?;
+        let mut fresh = self.used.balancer(0, members.clone().into(), self.loads.clone())?;
+        if let Some(learned) = learned {
+            fresh.restore(&learned)?;
+        }
+        (self.ready, self.members) = (fresh, members);
         Ok(())
     }
 

@@ -6,7 +6,8 @@ use staunch::config::Config;
 use staunch::proxy::Proxy;
 use tracing::{info, warn};
 
-use super::{Failure, signals};
+use super::Failure;
+use super::signals::Signals;
 
 pub(super) fn run(file: &Path) -> Result<(), Failure> {
     let config = Config::load(file).map_err(Failure::bad)?;
@@ -23,9 +24,12 @@ pub(super) fn serve(config: Config) -> Result<(), Failure> {
 
 /// Starts a proxy that listens to signals.
 pub(crate) fn start(config: Config) -> Result<Proxy, Failure> {
+    let no_signals = |error| Failure::internal(format_args!("no signals can be had: {error}"));
+    // Whoever sees the proxy listen may send it signals.
+    let signals = Signals::catch().map_err(no_signals)?;
     let proxy = Proxy::start(config).map_err(Failure::bad)?;
     let (drain, stop) = proxy.tokens();
-    signals::watch(drain, stop).map_err(|error| Failure::internal(format_args!("no signals can be had: {error}")))?;
+    signals.obey(drain, stop, proxy.rereading()).map_err(no_signals)?;
     for address in proxy.addresses() {
         info!(%address, "listening");
     }

@@ -36,7 +36,7 @@ pub use endpoint::{Endpoint, EndpointAddress};
 pub use fault::{BadValue, Fault, Faults};
 pub use health::{HealthCheck, HealthCheckKind};
 pub use listener::{ListenAddress, Listener};
-pub use plugin::{BUILTIN, OnFailure, Plugin, PluginKind, PluginUse};
+pub use plugin::{BUILTIN, OnFailure, PROBATION, Plugin, PluginKind, PluginUse};
 pub use retry::{Budget, Retry};
 pub use route::{HostPattern, PathPattern, Route};
 pub use server::Server;

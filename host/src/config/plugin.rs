@@ -51,9 +51,18 @@ pub struct Plugin {
     pub shared: usize,
     /// Absent: `Fallback` for a balancer, `Deny` for a rewriter.
     pub on_failure: Option<OnFailure>,
+    /// The share of a worker's time one use may have ("5%"; above 0, at most 100%); absent: all of it.
+    pub cpu: Option<f64>,
+    /// Whether a changed file takes over by itself.
+    pub watch: bool,
+    /// How long a version that took over is judged beside the one before ("60s"; `false` or "0s": not at all).
+    pub probation: Option<Duration>,
     pub settings: Settings,
     pub place: Place,
 }
+
+/// How long a version is judged when nothing else is said.
+pub const PROBATION: Duration = Duration::from_secs(60);
 
 /// What answers a call that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +190,9 @@ impl Plugin {
             memory: 64 << 20,
             shared: 1 << 20,
             on_failure: None,
+            cpu: None,
+            watch: false,
+            probation: Some(PROBATION),
             settings: Settings::default(),
             place: Place::default(),
         }
@@ -206,9 +218,18 @@ impl Plugin {
         let policies =
             [("fallback", Some(OnFailure::Fallback)), ("skip", Some(OnFailure::Skip)), ("deny", Some(OnFailure::Deny))];
         plugin.on_failure = reader.word("on_failure", &policies);
+        plugin.cpu = reader.parse("cpu", share);
+        reader.set("watch", &mut plugin.watch);
+        let none = |text: &str| value::duration(text).is_ok_and(|length| length.is_zero());
+        match reader.value("probation").map(|value| &value.kind) {
+            Some(Kind::String(text)) if none(text) => plugin.probation = None,
+            _ => reader.set_or_off("probation", &mut plugin.probation),
+        }
         if BUILTIN.iter().any(|(builtin, _)| *builtin == name) {
-            reader
-                .misplaced(&["path", "sha256"], "is not for a built-in plugin: give a plugin of your own another name");
+            reader.misplaced(
+                &["path", "sha256", "watch"],
+                "is not for a built-in plugin: give a plugin of your own another name",
+            );
             return Some(plugin);
         }
         let path = reader.required_parse("path", |text| match text {
@@ -218,6 +239,18 @@ impl Plugin {
         plugin.path = Some(reader.scope.resolve(path));
         Some(plugin)
     }
+}
+
+/// A share of the whole, written in percent.
+fn share(text: &str) -> Result<f64, BadValue> {
+    let bad = || BadValue::new(format!("`{}` is not a share", value::shown(text)));
+    let hint = "write it like \"5%\" or \"0.5%\"";
+    let Some(number) = text.strip_suffix('%') else { return Err(bad().with_hint(hint.to_owned())) };
+    let percent: f64 = number.trim_end().parse().map_err(|_| bad().with_hint(hint.to_owned()))?;
+    if percent > 0.0 && percent <= 100.0 {
+        return Ok(percent / 100.0);
+    }
+    Err(BadValue::new("a share is above 0% and at most 100%"))
 }
 
 /// A digest in hexadecimal.
@@ -237,6 +270,16 @@ fn sha256(text: &str) -> Result<[u8; 32], BadValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_is_written_in_percent() {
+        for (text, share_of_one) in [("5%", 0.05), ("0.5 %", 0.005), ("100%", 1.0)] {
+            assert_eq!(share(text), Ok(share_of_one), "for {text}");
+        }
+        for text in ["", "5", "%", "0%", "-1%", "101%", "nan%", "inf%"] {
+            assert!(share(text).is_err(), "for {text}");
+        }
+    }
 
     #[test]
     fn a_digest_has_64_hexadecimal_digits() {

@@ -33,6 +33,11 @@ pub trait Filter {
     /// # Errors
     /// As above.
     fn on_response_body(&self, exchange: &mut Exchange) -> Result<Option<Box<dyn BodyFilter>>, BodyBroken>;
+
+    /// What it has learned, for the one that is about to take its place. Called once, if at all.
+    fn save(&self) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// What a filter looks at.

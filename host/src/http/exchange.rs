@@ -20,6 +20,7 @@ use crate::http::upload::{Upload, UploadError};
 use crate::http::worker::Worker;
 use crate::http::{forwarded, respond};
 use crate::net::Transport;
+use crate::replaceable::Replaceable;
 use crate::upstream::{Response, Sending, UpstreamError, watch};
 
 /// The client's side of an exchange.
@@ -86,7 +87,7 @@ async fn answer(
     }
     forwarded::describe(exchange);
     let deadline = route.timeout.map(|timeout| exchange.started + timeout);
-    for filter in route.filters.iter().filter(|filter| filter.sides().request) {
+    for filter in route.filters.iter().map(Replaceable::get).filter(|filter| filter.sides().request) {
         if let Some(answer) = site::flow(filter.on_request(exchange))? {
             return local(client, exchange, upload, answer, sent).await;
         }

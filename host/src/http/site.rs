@@ -10,6 +10,7 @@ use crate::filters::{BodyBroken, BodyChain, BodyFilter, Filter, Flow, LocalRespo
 use crate::http::error::ExchangeError;
 use crate::http::facts::Exchange;
 use crate::http::h1::Limits;
+use crate::replaceable::Replaceable;
 use crate::router::Router;
 use crate::telemetry::access_log::{AccessLogger, Record};
 use crate::telemetry::metrics::{RouteMetrics, WorkerMetrics};
@@ -31,7 +32,7 @@ pub(crate) struct Site {
 pub(crate) struct Route {
     pub(crate) name: Arc<str>,
     pub(crate) action: Action,
-    pub(crate) filters: Vec<Rc<dyn Filter>>,
+    pub(crate) filters: Vec<Replaceable<dyn Filter>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) metrics: Arc<RouteMetrics>,
 }
@@ -113,19 +114,19 @@ impl Route {
 
     /// Has the filters change the response, the last first; `Some` replaces it.
     pub(crate) fn rewrite_response(&self, exchange: &mut Exchange) -> Result<Option<LocalResponse>, ExchangeError> {
-        let filters = self.filters.iter().rev().filter(|filter| filter.sides().response);
+        let filters = self.filters.iter().rev().map(Replaceable::get).filter(|filter| filter.sides().response);
         filters.map(|filter| flow(filter.on_response(exchange))).find_map(Result::transpose).transpose()
     }
 
     /// What rewrites the request's body.
     pub(crate) fn request_bodies(&self, exchange: &mut Exchange) -> Result<BodyChain, ExchangeError> {
-        let filters = self.filters.iter().filter(|filter| filter.sides().request_body);
+        let filters = self.filters.iter().map(Replaceable::get).filter(|filter| filter.sides().request_body);
         chain(filters.map(|filter| filter.on_request_body(exchange)))
     }
 
     /// What rewrites the response's body, the last filter first.
     pub(crate) fn response_bodies(&self, exchange: &mut Exchange) -> Result<BodyChain, ExchangeError> {
-        let filters = self.filters.iter().rev().filter(|filter| filter.sides().response_body);
+        let filters = self.filters.iter().rev().map(Replaceable::get).filter(|filter| filter.sides().response_body);
         chain(filters.map(|filter| filter.on_response_body(exchange)))
     }
 }

@@ -113,6 +113,14 @@ impl ReadyBalancer {
         self.0.live.borrow_mut().update(members)
     }
 
+    /// Hands it what the balancer before it has learned.
+    ///
+    /// # Errors
+    /// When the plugin fails.
+    pub fn restore(&mut self, state: &[u8]) -> Result<(), PluginError> {
+        self.0.live.get_mut().slot.restore(state)
+    }
+
     /// Called on the worker's thread.
     pub fn into_balancer(self) -> Rc<dyn Balancer> {
         Rc::new(self.0)
@@ -138,6 +146,14 @@ impl Balancer for WasmBalancer {
 
     fn observe(&self, sample: Sample) {
         self.live.borrow_mut().observe(sample);
+    }
+
+    fn save(&self) -> Option<Vec<u8>> {
+        let live = &mut *self.live.borrow_mut();
+        if !live.samples.is_empty() {
+            live.flush();
+        }
+        live.slot.save()
     }
 
     fn tick(&self, now: Instant) {
@@ -279,6 +295,9 @@ impl Live {
         for change in changes {
             let Some(at) = self.table.position(change.id) else { continue };
             let ready = change.ready && !self.table.members[at].endpoint.down;
+            if self.table.states[at] == (change.weight, ready) {
+                continue;
+            }
             self.table.states[at] = (change.weight, ready);
             self.unheard.retain(|earlier| earlier.id != change.id);
             self.unheard.push(wit::EndpointChange { id: change.id, weight: change.weight, ready });

@@ -52,11 +52,13 @@ pub struct Limits {
     /// Bytes of the values that the instances of one use share.
     pub shared: usize,
     pub on_failure: Option<OnFailure>,
+    /// The share of a worker's time that one use may have on it, from 0 to 1; `None`: all of it.
+    pub cpu: Option<f64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { deadline: None, memory: 64 * 1024 * 1024, shared: 1024 * 1024, on_failure: None }
+        Self { deadline: None, memory: 64 * 1024 * 1024, shared: 1024 * 1024, on_failure: None, cpu: None }
     }
 }
 
@@ -138,6 +140,12 @@ impl Plugin {
         &self.0.compiled.digest
     }
 
+    /// The beginning of the digest, for a line of a log.
+    pub fn short_digest(&self) -> &str {
+        let digest = self.digest();
+        digest.get(..12).unwrap_or(digest)
+    }
+
     /// Bytes of the file.
     pub fn size(&self) -> usize {
         self.0.compiled.size
@@ -180,15 +188,16 @@ impl Plugin {
         settings: &Settings,
         around: Surroundings,
     ) -> Result<Use, PluginError> {
-        if !self.exports().offers(kind) {
-            let kinds: Vec<_> = self.exports().kinds().map(|kind| format!("a {kind}")).collect();
-            return Err(PluginError::Kind {
-                plugin: self.name().to_owned(),
-                wanted: kind,
-                offers: kinds.join(" and "),
-            });
-        }
+        self.check_kind(kind)?;
         Ok(Use::new(self.clone(), kind, name, settings.clone(), around))
+    }
+
+    pub(super) fn check_kind(&self, kind: Kind) -> Result<(), PluginError> {
+        if self.exports().offers(kind) {
+            return Ok(());
+        }
+        let kinds: Vec<_> = self.exports().kinds().map(|kind| format!("a {kind}")).collect();
+        Err(PluginError::Kind { plugin: self.name().to_owned(), wanted: kind, offers: kinds.join(" and ") })
     }
 
     pub(super) fn host(&self) -> &Host {

@@ -1,21 +1,22 @@
 //! One live copy of a plugin: its store, its limits, and the one way to call it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::Instance as Linked;
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use crate::http::facts::{Exchange, Facts};
 use crate::plugins::behind::Behind;
-use crate::plugins::bindings::exports::staunch::plugin::lifecycle;
+use crate::plugins::bindings::exports::staunch::plugin::{handover, lifecycle};
 use crate::plugins::clock::thread_cpu_time;
-use crate::plugins::engine::{MAX_TICKS_BETWEEN_LOOKS, Ticker};
+use crate::plugins::engine::{MAX_TICKS_BETWEEN_LOOKS, TICK, Ticker};
 use crate::plugins::error::{ConfigIssue, Fault, PluginError};
 use crate::plugins::faults::Cause;
 use crate::plugins::metrics::Cells;
 use crate::plugins::shared::OwnCells;
 use crate::plugins::simulation::Simulation;
+use crate::plugins::tally::Counted;
 use crate::plugins::uses::{UseCore, WorkerShare};
 use crate::upstream::balancer::{FeedbackKind, KeySource};
 use crate::upstream::endpoint::Loads;
@@ -23,9 +24,14 @@ use crate::upstream::endpoint::Loads;
 /// CPU time of a `configure` or an `update`.
 pub(super) const SETUP_DEADLINE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 2000 });
 
+/// CPU time of a `save`.
+pub(super) const SAVE_DEADLINE: Duration = Duration::from_millis(10);
+
 /// Ticks before a call is looked at for the first time. With one, a call that begins just before a tick would be
 /// looked at at once.
 const FIRST_LOOK: u64 = 2;
+/// The longest a call runs before that.
+const FIRST_LOOKS: Duration = TICK.saturating_mul(FIRST_LOOK as u32);
 
 /// Bytes the host copies from a guest in one call, arguments and results alike: a response body of 1 MiB and all the
 /// edits there may be.
@@ -45,8 +51,11 @@ const MAX_ISSUE_TEXT: usize = 1024;
 pub(super) struct Instance<G> {
     store: Store<State>,
     guest: G,
+    pub(super) handover: Option<handover::Guest>,
     ticker: Ticker,
     simulation: Option<Arc<Simulation>>,
+    /// Whether each call is timed and charged to the worker's share.
+    metered: bool,
 }
 
 /// What host functions read and write: the data of a store.
@@ -139,8 +148,16 @@ impl<G> Instance<G> {
             .and_then(|indices| indices.load(&mut store, &linked))
             .map_err(shape)?;
         let guest = bind(core, &mut store, &linked).map_err(shape)?;
+        let handover = match core.plugin.exports().handover {
+            true => Some(
+                handover::GuestIndices::new(core.plugin.pre())
+                    .and_then(|indices| indices.load(&mut store, &linked))
+                    .map_err(shape)?,
+            ),
+            false => None,
+        };
         let (ticker, simulation) = (host.ticker.clone(), core.simulation.clone());
-        let mut instance = Self { store, guest, ticker, simulation };
+        let mut instance = Self { store, guest, handover, ticker, simulation, metered: false };
         let configured = instance
             .call(Phase::Configure, SETUP_DEADLINE, |_, store| lifecycle.call_configure(store))
             .map_err(|fault| core.failed("configure", fault))?;
@@ -161,7 +178,11 @@ impl<G> Instance<G> {
         state.budget = Budget { limit, since: None };
         self.store.set_epoch_deadline(FIRST_LOOK);
         self.ticker.touch();
+        let began = self.metered.then(Instant::now);
         let answer = body(&self.guest, &mut self.store);
+        if let Some(began) = began {
+            self.charge(began);
+        }
         self.store.data_mut().phase = Phase::Other;
         if let Some(simulation) = &self.simulation {
             measure(simulation, &mut self.store);
@@ -185,6 +206,23 @@ impl<G> Instance<G> {
         answer
     }
 
+    /// Has each call from now on timed and charged. For an instance that its worker calls.
+    pub(super) fn meter(&mut self) {
+        self.metered = true;
+    }
+
+    /// Charges a call. A short one has taken the time that has passed; of a long one the CPU time is known, but for
+    /// its first ticks.
+    fn charge(&self, began: Instant) {
+        let passed = began.elapsed();
+        let state = self.store.data();
+        let used = match state.budget.since {
+            Some(since) => passed.min(FIRST_LOOKS + thread_cpu_time().saturating_sub(since)),
+            None => passed,
+        };
+        state.share.charge(used);
+    }
+
     pub(super) fn asked(&self) -> &Asked {
         &self.store.data().asked
     }
@@ -203,7 +241,7 @@ impl<G> Instance<G> {
 #[cold]
 fn measure(simulation: &Simulation, store: &mut Store<State>) {
     let left = store.get_fuel().unwrap_or(u64::MAX);
-    simulation.called(u64::MAX - left, store.data().limiter.used);
+    simulation.called(u64::MAX - left, store.data().limiter.used.memory());
     fill_up(store);
 }
 
@@ -224,7 +262,7 @@ fn store(core: &Arc<UseCore>, worker: usize, loads: Option<Arc<Loads>>) -> Store
         metrics: Vec::new(),
         own_cells: OwnCells::default(),
         behind: Behind::default(),
-        limiter: Limiter { limit: core.plugin.limits().memory, used: 0 },
+        limiter: Limiter { limit: core.plugin.limits().memory, used: Counted::new(core.tally()) },
         budget: Budget::default(),
     };
     let mut store = Store::new(core.plugin.pre().engine(), state);
@@ -283,7 +321,7 @@ fn issue(issue: lifecycle::ConfigIssue) -> ConfigIssue {
 #[derive(Debug)]
 struct Limiter {
     limit: usize,
-    used: usize,
+    used: Counted,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -295,11 +333,11 @@ struct MemoryLimit {
 
 impl Limiter {
     fn grow(&mut self, bytes: usize) -> wasmtime::Result<bool> {
-        let wanted = self.used.saturating_add(bytes);
+        let wanted = self.used.memory().saturating_add(bytes);
         if wanted > self.limit {
             return Err(wasmtime::Error::new(MemoryLimit { wanted, limit: self.limit }));
         }
-        self.used = wanted;
+        self.used.grow(bytes);
         Ok(true)
     }
 }

@@ -20,6 +20,7 @@ mod behind;
 #[allow(unsafe_code, unreachable_pub, unused_qualifications, dead_code, clippy::all, reason = "generated code")]
 mod bindings;
 mod body;
+mod budget;
 pub mod builtin;
 mod clock;
 mod engine;
@@ -27,17 +28,20 @@ mod error;
 mod faults;
 #[cfg(test)]
 mod golden;
+mod handover;
 mod host;
 mod imports;
 mod inspect;
 mod instance;
 mod load;
 mod metrics;
+mod probation;
 mod rebuild;
 mod retry;
 mod rewriter;
 mod shared;
 mod simulation;
+mod tally;
 mod uses;
 mod values;
 
@@ -55,6 +59,7 @@ pub use faults::Cause;
 pub use host::{Limits, Plugin, PluginHost, digest, verify_digest};
 pub use inspect::Exports;
 pub use metrics::{MetricValue, PluginMetric};
+pub use probation::{Probation, Verdict};
 pub use retry::ReadyRetry;
 pub use rewriter::ReadyRewriter;
 pub use simulation::{Cost, Simulation};

@@ -7,6 +7,7 @@ use std::thread;
 
 use tracing::error;
 
+use crate::plugins::budget::CpuBudget;
 use crate::plugins::error::{Fault, PluginError};
 use crate::plugins::faults::Cause;
 use crate::plugins::instance::Instance;
@@ -45,9 +46,10 @@ impl Builder {
 }
 
 /// A worker's place for an instance of a use.
-pub(super) struct Slot<G> {
+pub(super) struct Slot<G: Send + 'static> {
     pub(super) core: Arc<UseCore>,
     pub(super) share: Arc<WorkerShare>,
+    budget: Option<CpuBudget>,
     live: Option<Instance<G>>,
     coming: Option<Receiver<Instance<G>>>,
     /// Which instance this is.
@@ -67,16 +69,32 @@ pub(super) enum Readiness {
 impl<G: Send + 'static> Slot<G> {
     pub(super) fn new(core: Arc<UseCore>, worker: usize, live: Instance<G>) -> Self {
         let share = core.share_of(worker);
-        Self { core, share, live: Some(live), coming: None, generation: 0 }
+        let budget = core.plugin.limits().cpu.map(|cpu| CpuBudget::new(cpu, share.busy()));
+        Self { core, share, budget, live: Some(live), coming: None, generation: 0 }
     }
 
     /// Whether there is an instance to call. When there is none and none is being built, `recipe` is asked for one.
     #[inline]
     pub(super) fn ready(&mut self, recipe: impl FnOnce(&Arc<UseCore>, usize) -> Recipe<G>) -> Readiness {
-        if self.core.is_tripped() {
+        if self.core.is_tripped() || self.is_over_budget() {
             return Readiness::Absent;
         }
         if self.live.is_some() { Readiness::Live } else { self.revive(recipe) }
+    }
+
+    #[inline]
+    fn is_over_budget(&mut self) -> bool {
+        let Some(budget) = &mut self.budget else { return false };
+        let now = self.core.plugin.host().clock.now();
+        let is_over = budget.is_over(now, self.share.busy());
+        if let Some(instance) = &mut self.live {
+            instance.meter();
+        }
+        if is_over {
+            self.share.throttle();
+            self.core.throttled(now, self.share.worker);
+        }
+        is_over
     }
 
     /// The instance, if there is one.
@@ -97,11 +115,15 @@ impl<G: Send + 'static> Slot<G> {
     /// Throws the instance away and counts the fault.
     #[cold]
     pub(super) fn fault(&mut self, fault: &Fault) {
+        self.discard();
+        self.core.fault(fault);
+    }
+
+    /// Drops the instance elsewhere: to unmap its memory takes a while.
+    fn discard(&mut self) {
         if let Some(dead) = self.live.take() {
-            // To unmap its memory takes a while.
             self.core.plugin.host().builder.submit(move || drop(dead));
         }
-        self.core.fault(fault);
     }
 
     #[cold]
@@ -126,6 +148,12 @@ impl<G: Send + 'static> Slot<G> {
             Err(error) => core.fault(&rebuild_fault(error)),
         });
         Readiness::Absent
+    }
+}
+
+impl<G: Send + 'static> Drop for Slot<G> {
+    fn drop(&mut self) {
+        self.discard();
     }
 }
 

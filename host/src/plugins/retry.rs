@@ -45,6 +45,14 @@ impl ReadyRetry {
         &self.0.needs
     }
 
+    /// Hands it what the policy before it has learned.
+    ///
+    /// # Errors
+    /// When the plugin fails.
+    pub fn restore(&mut self, state: &[u8]) -> Result<(), PluginError> {
+        self.0.slot.get_mut().restore(state)
+    }
+
     /// Called on the worker's thread.
     pub fn into_policy(self) -> Rc<dyn RetryPolicy> {
         Rc::new(self.0)
@@ -66,6 +74,10 @@ impl RetryPolicy for WasmRetry {
         }
         let plan = decided??;
         Some(RetryPlan { delay: Duration::from_nanos(plan.delay), elsewhere: plan.elsewhere })
+    }
+
+    fn save(&self) -> Option<Vec<u8>> {
+        self.slot.borrow_mut().save()
     }
 }
 

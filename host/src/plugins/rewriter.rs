@@ -78,6 +78,14 @@ impl ReadyRewriter {
         self.sides
     }
 
+    /// Hands it what the rewriter before it has learned.
+    ///
+    /// # Errors
+    /// When the plugin fails.
+    pub fn restore(&mut self, state: &[u8]) -> Result<(), PluginError> {
+        self.slot.restore(state)
+    }
+
     /// Called on the worker's thread.
     pub fn into_filter(self) -> Rc<dyn Filter> {
         let Self { sides, slot } = self;
@@ -116,6 +124,10 @@ impl Filter for WasmRewriter {
 
     fn on_response_body(&self, exchange: &mut Exchange) -> Result<Option<Box<dyn BodyFilter>>, BodyBroken> {
         self.begin(exchange, Side::Response)
+    }
+
+    fn save(&self) -> Option<Vec<u8>> {
+        self.inner.borrow_mut().slot.save()
     }
 }
 

@@ -29,12 +29,7 @@ fn eventually(mut holds: impl FnMut() -> bool) -> bool {
 }
 
 fn limits() -> Limits {
-    Limits {
-        deadline: Some(Duration::from_millis(20)),
-        memory: 32 * 1024 * 1024,
-        shared: 1024 * 1024,
-        on_failure: None,
-    }
+    Limits { deadline: Some(Duration::from_millis(20)), memory: 32 * 1024 * 1024, ..Limits::default() }
 }
 
 fn host() -> PluginHost {

@@ -1,4 +1,10 @@
 //! One place where a plugin decides: what its instances on all workers share, count and are judged by.
+//!
+//! # What outlives a version?
+//!
+//! A [`Use`] has one version of its plugin. Its [`successor`](Use::successor) has another and is the same use: the
+//! shared state, the plugin's metrics and all counts are common to both. What was held against the old version, its
+//! faults of late and its back-off, is not held against the new one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,6 +26,7 @@ use crate::plugins::retry::ReadyRetry;
 use crate::plugins::rewriter::ReadyRewriter;
 use crate::plugins::shared::Shared;
 use crate::plugins::simulation::Simulation;
+use crate::plugins::tally::Tally;
 use crate::upstream::endpoint::Loads;
 
 /// Log lines of one use on one worker in a second.
@@ -29,7 +36,7 @@ const LOG_EVERY: u64 = 1_000_000_000;
 /// One call of so many is timed.
 const SAMPLED: u64 = 1024;
 
-/// A place where a plugin decides, shared by all workers; clones are the same one.
+/// A place where a version of a plugin decides, shared by all workers; clones are the same one.
 #[derive(Clone)]
 pub struct Use(Arc<UseCore>);
 
@@ -42,19 +49,34 @@ pub(super) struct UseCore {
     pub(super) behind: Option<Use>,
     /// The upstreams of the configuration.
     pub(super) upstreams: Arc<[Arc<str>]>,
-    pub(super) shared: Shared,
-    pub(super) metrics: Metrics,
+    pub(super) shared: Arc<Shared>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) simulation: Option<Arc<Simulation>>,
-    workers: Mutex<Vec<Arc<WorkerShare>>>,
-    memberships: AtomicU64,
+    /// From 1; a version that takes over has the next number.
+    pub(super) generation: u64,
+    lasting: Arc<Lasting>,
     /// On the host's clock; 0 when the use is not tripped. Read for every call, written when a use trips.
     tripped_until: AtomicU64,
+    breaker: Mutex<Breaker>,
+    /// Faults of this version.
+    faulted: AtomicU64,
+}
+
+/// What all versions of a use have in common, beside what the plugin itself keeps.
+#[derive(Default)]
+struct Lasting {
+    workers: Mutex<Vec<Arc<WorkerShare>>>,
+    memberships: AtomicU64,
+    /// The highest number of a version that has served.
+    generation: AtomicU64,
     faults: Mutex<FaultBook>,
+    tally: Arc<Tally>,
+    /// When a use was said to be over its CPU budget, on the host's clock.
+    throttled: AtomicU64,
 }
 
 #[derive(Default)]
 struct FaultBook {
-    breaker: Breaker,
     counts: [u64; Cause::ALL.len()],
     trips: u64,
     last: Option<String>,
@@ -70,6 +92,10 @@ pub(super) struct WorkerShare {
     pub(super) worker: usize,
     calls: AtomicU64,
     fallbacks: AtomicU64,
+    /// Calls that the CPU budget kept from the plugin.
+    throttled: AtomicU64,
+    /// Nanoseconds of all calls, where each one is timed.
+    busy: AtomicU64,
     samples: AtomicU64,
     sampled: AtomicU64,
     log_second: AtomicU64,
@@ -95,6 +121,8 @@ pub struct UseStatus {
     pub name: String,
     /// The SHA-256 of the plugin's file.
     pub digest: String,
+    /// Which version of the plugin this is, from 1.
+    pub generation: u64,
     pub kind: Kind,
     /// Requests that came to this use.
     pub calls: u64,
@@ -110,6 +138,15 @@ pub struct UseStatus {
     pub tripped_for: Option<Duration>,
     /// The mean time of a call, over one in 1024.
     pub mean_call: Option<Duration>,
+    /// Calls that the CPU budget kept from the plugin; its policy answered them.
+    pub throttled: u64,
+    /// Time of all calls: exact where a CPU budget is set, else the mean over the timed ones times their number.
+    pub cpu_time: Duration,
+    /// Live instances, with those of versions that may come back.
+    pub instances: u64,
+    /// Bytes of memory and tables of the live instances, now and at most.
+    pub memory: u64,
+    pub memory_peak: u64,
     /// What the plugin itself counts.
     pub metrics: Vec<PluginMetric>,
 }
@@ -124,14 +161,66 @@ impl Use {
             settings,
             behind: around.behind,
             upstreams: around.upstreams,
-            shared,
-            metrics: Metrics::default(),
+            shared: Arc::new(shared),
+            metrics: Arc::default(),
             simulation: around.simulation,
-            workers: Mutex::default(),
-            memberships: AtomicU64::new(0),
+            generation: 1,
+            lasting: Arc::default(),
             tripped_until: AtomicU64::new(0),
-            faults: Mutex::default(),
+            breaker: Mutex::default(),
+            faulted: AtomicU64::new(0),
         }))
+    }
+
+    /// The same use with another version of its plugin, which does not serve before [`take_over`](Self::take_over).
+    ///
+    /// # Errors
+    /// When the plugin is of another kind.
+    pub fn successor(&self, plugin: &Plugin, behind: Option<Self>) -> Result<Self, PluginError> {
+        plugin.check_kind(self.0.kind)?;
+        let UseCore { kind, name, settings, upstreams, shared, metrics, simulation, generation, lasting, .. } =
+            &*self.0;
+        Ok(Self(Arc::new(UseCore {
+            plugin: plugin.clone(),
+            kind: *kind,
+            name: name.clone(),
+            settings: settings.clone(),
+            behind,
+            upstreams: upstreams.clone(),
+            shared: shared.clone(),
+            metrics: metrics.clone(),
+            simulation: simulation.clone(),
+            generation: lasting.generation.load(Relaxed).max(*generation) + 1,
+            lasting: lasting.clone(),
+            tripped_until: AtomicU64::new(0),
+            breaker: Mutex::default(),
+            faulted: AtomicU64::new(0),
+        })))
+    }
+
+    /// The use of the balancer behind this one.
+    pub fn behind(&self) -> Option<&Self> {
+        self.0.behind.as_ref()
+    }
+
+    /// Notes that this version serves.
+    pub fn take_over(&self) {
+        self.0.lasting.generation.fetch_max(self.0.generation, Relaxed);
+    }
+
+    /// Which version of the plugin this is, from 1.
+    pub fn generation(&self) -> u64 {
+        self.0.generation
+    }
+
+    /// How often this version failed.
+    pub fn faulted(&self) -> u64 {
+        self.0.faulted.load(Relaxed)
+    }
+
+    /// What went wrong last, in any version.
+    pub fn last_fault(&self) -> Option<String> {
+        self.0.lasting.faults.lock().last.clone()
     }
 
     /// Builds `worker`'s balancer here and now: instantiates, configures, hands over the membership. The result
@@ -206,12 +295,13 @@ impl UseCore {
     /// Counts a fault, logs it and trips the use if it is one too many.
     pub(super) fn fault(&self, fault: &Fault) {
         let now = self.plugin.host().clock.now();
-        let mut book = self.faults.lock();
+        self.faulted.fetch_add(1, Relaxed);
+        let until = self.breaker.lock().fault(Duration::from_nanos(now), fastrand::u64(..));
+        let mut book = self.lasting.faults.lock();
         if let Some(at) = Cause::ALL.iter().position(|&cause| cause == fault.cause) {
             book.counts[at] += 1;
         }
         book.last = Some(format!("{}: {}", fault.cause.name(), fault.message));
-        let until = book.breaker.fault(Duration::from_nanos(now), fastrand::u64(..));
         if let Some(until) = until {
             book.trips += 1;
             self.tripped_until.store(nanos(until).max(1), Relaxed);
@@ -227,12 +317,33 @@ impl UseCore {
         book.logged = Some(now);
         drop(book);
         let (plugin, r#use, cause) = (self.plugin.name(), &*self.name, fault.cause.name());
+        let (digest, generation) = (self.plugin.short_digest(), self.generation);
         let left_out_for = until.map(|until| until.saturating_sub(Duration::from_nanos(now)));
-        warn!(plugin, r#use, cause, more, ?left_out_for, "plugin fault: {}", fault.message);
+        warn!(plugin, r#use, digest, generation, cause, more, ?left_out_for, "plugin fault: {}", fault.message);
+    }
+
+    /// Logs, once a second at most, that the use has taken more of a worker's time than it may.
+    #[cold]
+    pub(super) fn throttled(&self, now: u64, worker: usize) {
+        let logged = self.lasting.throttled.load(Relaxed);
+        if logged != 0 && now < logged + LOG_EVERY {
+            return;
+        }
+        self.lasting.throttled.store(now.max(1), Relaxed);
+        let (plugin, r#use) = (self.plugin.name(), &*self.name);
+        let (digest, generation) = (self.plugin.short_digest(), self.generation);
+        warn!(
+            plugin,
+            r#use, digest, generation, worker, "over its CPU budget: its policy answers until it is under it"
+        );
+    }
+
+    pub(super) fn tally(&self) -> Arc<Tally> {
+        self.lasting.tally.clone()
     }
 
     pub(super) fn share_of(&self, worker: usize) -> Arc<WorkerShare> {
-        let mut workers = self.workers.lock();
+        let mut workers = self.lasting.workers.lock();
         if let Some(share) = workers.iter().find(|share| share.worker == worker) {
             return share.clone();
         }
@@ -252,7 +363,7 @@ impl UseCore {
 
     /// A number for a new membership.
     pub(super) fn next_version(&self) -> u64 {
-        self.memberships.fetch_add(1, Relaxed) + 1
+        self.lasting.memberships.fetch_add(1, Relaxed) + 1
     }
 
     /// CPU time of one call.
@@ -281,25 +392,36 @@ impl UseCore {
     fn status(&self) -> UseStatus {
         let now = self.plugin.host().clock.now();
         let sum = |of: fn(&WorkerShare) -> &AtomicU64| -> u64 {
-            self.workers.lock().iter().map(|share| of(share).load(Relaxed)).sum()
+            self.lasting.workers.lock().iter().map(|share| of(share).load(Relaxed)).sum()
         };
         let until = self.tripped_until.load(Relaxed);
         let (faults, trips, last_fault) = {
-            let book = self.faults.lock();
+            let book = self.lasting.faults.lock();
             (Cause::ALL.into_iter().zip(book.counts).collect(), book.trips, book.last.clone())
         };
+        let (calls, busy) = (sum(|share| &share.calls), sum(|share| &share.busy));
+        let mean_call = sum(|share| &share.sampled).checked_div(sum(|share| &share.samples));
+        let cpu_time =
+            if self.plugin.limits().cpu.is_some() { busy } else { mean_call.unwrap_or(0).saturating_mul(calls) };
+        let tally = &self.lasting.tally;
         UseStatus {
             plugin: self.plugin.name().to_owned(),
             name: self.name.to_string(),
             digest: self.plugin.digest().to_owned(),
+            generation: self.generation,
             kind: self.kind,
-            calls: sum(|share| &share.calls),
+            calls,
             fallbacks: sum(|share| &share.fallbacks),
             faults,
             last_fault,
             trips,
             tripped_for: until.checked_sub(now).filter(|&left| left > 0).map(Duration::from_nanos),
-            mean_call: sum(|share| &share.sampled).checked_div(sum(|share| &share.samples)).map(Duration::from_nanos),
+            mean_call: mean_call.map(Duration::from_nanos),
+            throttled: sum(|share| &share.throttled),
+            cpu_time: Duration::from_nanos(cpu_time),
+            instances: tally.instances(),
+            memory: tally.memory(),
+            memory_peak: tally.peak(),
             metrics: self.metrics.read(),
         }
     }
@@ -326,6 +448,21 @@ impl WorkerShare {
     /// Counts a call that the policy answers.
     pub(super) fn fall_back(&self) {
         bump(&self.fallbacks, 1);
+    }
+
+    /// Counts a call that the CPU budget keeps from the plugin.
+    pub(super) fn throttle(&self) {
+        bump(&self.throttled, 1);
+    }
+
+    /// Takes the time of a call, where each one is timed.
+    pub(super) fn charge(&self, time: Duration) {
+        bump(&self.busy, nanos(time));
+    }
+
+    /// Nanoseconds of all calls, where each one is timed.
+    pub(super) fn busy(&self) -> u64 {
+        self.busy.load(Relaxed)
     }
 
     /// Whether a plugin may log one more line in this second of the host's clock.

@@ -1,6 +1,9 @@
 //! The whole proxy: built from a configuration, run on its threads, drained at the end.
 
+mod operation;
+mod orders;
 mod parts;
+mod turnover;
 mod window;
 mod worker;
 
@@ -10,6 +13,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
+use tokio::sync::Notify;
+use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Fault, Faults, ListenAddress, Place};
@@ -35,6 +40,7 @@ pub struct Proxy {
     ended: CancellationToken,
     sockets: Vec<PathBuf>,
     access_log: Option<Arc<AccessLog>>,
+    reread: Arc<Notify>,
 }
 
 /// Why a proxy did not start: every fault that was found, with its place in the configuration.
@@ -90,12 +96,17 @@ impl Proxy {
             ended: ended.clone(),
             sockets: bound.iter().chain(&admin).filter_map(|bound| bound.path().cloned()).collect(),
             access_log,
+            reread: Arc::default(),
         };
 
         let (started, starts) = mpsc::channel();
+        let mut orders = Vec::new();
         for (number, blueprint) in blueprints.into_iter().enumerate() {
+            let (give, obey) = unbounded_channel();
+            orders.push(give);
             let job = Job {
                 number,
+                orders: obey,
                 parts: parts.clone(),
                 blueprint,
                 bound: bound.clone(),
@@ -122,8 +133,17 @@ impl Proxy {
             }
         }
 
-        let control =
-            Control { parts: parts.clone(), metrics, access_log: proxy.access_log.clone(), host, admin, drain, ended };
+        let control = Control {
+            parts: parts.clone(),
+            metrics,
+            access_log: proxy.access_log.clone(),
+            host,
+            orders,
+            reread: proxy.reread.clone(),
+            admin,
+            drain,
+            ended,
+        };
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || control.run());
         proxy.control =
             Some(thread.map_err(|error| fault(&parts.config, format!("the control thread did not start: {error}")))?);
@@ -153,6 +173,16 @@ impl Proxy {
     /// Two handles for other threads: to drain, and to stop.
     pub fn tokens(&self) -> (CancellationToken, CancellationToken) {
         (self.drain.clone(), self.stop.clone())
+    }
+
+    /// Has the files of plugins read again; those that changed take over. Answers at once.
+    pub fn reread(&self) {
+        self.reread.notify_one();
+    }
+
+    /// A handle for other threads that does what [`reread`](Self::reread) does when it is notified.
+    pub fn rereading(&self) -> Arc<Notify> {
+        self.reread.clone()
     }
 
     /// Waits until every thread has ended, which they do once drained or stopped. Answers whether all ended well.

@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
 use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings};
 use crate::plugins::{
     Kind, Limits, Member, Plugin, PluginError, PluginHost, ReadyBalancer, ReadyRetry, ReadyRewriter, Surroundings, Use,
@@ -22,7 +25,23 @@ pub(crate) struct Parts {
     pub(crate) router: Arc<Router>,
     /// In the order of the configuration.
     pub(crate) upstreams: Vec<Arc<Shared>>,
-    pub(crate) uses: Vec<Use>,
+    /// What serves in each place. Read and written by the control thread's tasks.
+    pub(crate) placed: Mutex<Vec<Placed>>,
+}
+
+/// A use of a plugin in its place. Behind it may be another, see [`Use::behind`].
+#[derive(Clone)]
+pub(crate) struct Placed {
+    pub(crate) seat: Seat,
+    pub(crate) used: Use,
+}
+
+/// A place where a plugin decides, by the numbers that upstreams and routes have in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seat {
+    Balancer(usize),
+    Retry(usize),
+    Rewriter { route: usize, step: usize },
 }
 
 /// What one worker turns into its own copy of everything: plugin instances, configured and ready to be called.
@@ -47,25 +66,42 @@ impl Parts {
             workers,
             plugins: HashMap::new(),
             upstreams: config.upstreams.iter().map(|upstream| upstream.name.as_str().into()).collect(),
-            uses: Vec::new(),
+            placed: Vec::new(),
             faults: Vec::new(),
         };
         let upstreams: Vec<_> = config.upstreams.iter().map(|upstream| Arc::new(builder.upstream(upstream))).collect();
         let mut blueprints: Vec<_> = (0..workers)
             .map(|_| Blueprint { balancers: Vec::new(), retries: Vec::new(), rewriters: Vec::new() })
             .collect();
-        for shared in &upstreams {
-            builder.decisions(shared, &mut blueprints);
+        for (number, shared) in upstreams.iter().enumerate() {
+            builder.decisions(number, shared, &mut blueprints);
         }
-        for route in &config.routes {
-            builder.rewriters(route, &mut blueprints);
+        for (number, route) in config.routes.iter().enumerate() {
+            builder.rewriters(number, route, &mut blueprints);
         }
-        let Builder { uses, faults, .. } = builder;
+        let Builder { placed, faults, .. } = builder;
         if !faults.is_empty() {
             return Err(Faults { file: config.file.clone(), faults });
         }
         let router = Arc::new(Router::new(&config.routes));
-        Ok((Self { config, workers, router, upstreams, uses }, blueprints))
+        Ok((Self { config, workers, router, upstreams, placed: Mutex::new(placed) }, blueprints))
+    }
+}
+
+impl Placed {
+    /// Its uses: the one in the place, and those behind it.
+    pub(crate) fn uses(&self) -> impl Iterator<Item = &Use> {
+        std::iter::successors(Some(&self.used), |used| used.behind())
+    }
+}
+
+impl Seat {
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::Balancer(_) => Kind::Balancer,
+            Self::Retry(_) => Kind::Retry,
+            Self::Rewriter { .. } => Kind::Rewriter,
+        }
     }
 }
 
@@ -77,7 +113,7 @@ struct Builder<'c> {
     plugins: HashMap<String, Option<Plugin>>,
     /// Their names.
     upstreams: Arc<[Arc<str>]>,
-    uses: Vec<Use>,
+    placed: Vec<Placed>,
     faults: Vec<Fault>,
 }
 
@@ -121,12 +157,11 @@ impl Builder<'_> {
     }
 
     /// The balancer and the retry policy of an upstream, for every worker.
-    fn decisions(&mut self, shared: &Arc<Shared>, blueprints: &mut [Blueprint]) {
-        let Shared { config, name, endpoints, loads, .. } = &**shared;
-        let member = |endpoint: &Endpoint| Member { endpoint: endpoint.clone(), ready: !endpoint.down };
-        let members: Arc<[Member]> = endpoints.iter().map(member).collect();
+    fn decisions(&mut self, number: usize, shared: &Arc<Shared>, blueprints: &mut [Blueprint]) {
+        let Shared { config, name, loads, .. } = &**shared;
+        let members = members(shared, Instant::now());
         self.each(
-            Kind::Balancer,
+            Seat::Balancer(number),
             &config.balance,
             &format!("upstream {name}: balance"),
             blueprints,
@@ -136,36 +171,43 @@ impl Builder<'_> {
             },
         );
         let policy = &config.retry.policy;
-        self.each(Kind::Retry, policy, &format!("upstream {name}: retry"), blueprints, |used, worker, blueprint| {
+        let name = format!("upstream {name}: retry");
+        self.each(Seat::Retry(number), policy, &name, blueprints, |used, worker, blueprint| {
             blueprint.retries.push(used.retry(worker)?);
             Ok(())
         });
     }
 
-    fn rewriters(&mut self, route: &config::Route, blueprints: &mut [Blueprint]) {
+    fn rewriters(&mut self, number: usize, route: &config::Route, blueprints: &mut [Blueprint]) {
         for blueprint in blueprints.iter_mut() {
             blueprint.rewriters.push(Vec::new());
         }
         for (step, rewriter) in route.rewrite.iter().enumerate() {
             let name = format!("route {}: rewrite {}", route.name, step + 1);
-            self.each(Kind::Rewriter, rewriter, &name, blueprints, |used, worker, blueprint| {
-                let ready = used.rewriter(worker)?;
-                blueprint.rewriters.last_mut().expect("pushed above").push(ready);
-                Ok(())
-            });
+            self.each(
+                Seat::Rewriter { route: number, step },
+                rewriter,
+                &name,
+                blueprints,
+                |used, worker, blueprint| {
+                    let ready = used.rewriter(worker)?;
+                    blueprint.rewriters.last_mut().expect("pushed above").push(ready);
+                    Ok(())
+                },
+            );
         }
     }
 
     /// Makes a use of a plugin, and an instance of it for each worker.
     fn each(
         &mut self,
-        kind: Kind,
+        seat: Seat,
         wanted: &PluginUse,
         name: &str,
         blueprints: &mut [Blueprint],
         mut instantiate: impl FnMut(&Use, usize, &mut Blueprint) -> Result<(), PluginError>,
     ) {
-        let Some(used) = self.used(kind, wanted, name) else { return };
+        let Some(used) = self.used(seat.kind(), wanted, name) else { return };
         let made = used.and_then(|used| {
             for (worker, blueprint) in blueprints.iter_mut().enumerate() {
                 instantiate(&used, worker, blueprint)?;
@@ -173,7 +215,7 @@ impl Builder<'_> {
             Ok(used)
         });
         match made {
-            Ok(used) => self.uses.push(used),
+            Ok(used) => self.placed.push(Placed { seat, used }),
             Err(PluginError::Refused { issues, .. }) => {
                 for issue in issues {
                     let at = if issue.path.is_empty() { String::new() } else { format!(": `{}`", issue.path) };
@@ -200,10 +242,7 @@ impl Builder<'_> {
         let behind = match behind {
             None => None,
             Some(behind) => match self.used(Kind::Balancer, &behind, &format!("{name}, then"))? {
-                Ok(used) => {
-                    self.uses.push(used.clone());
-                    Some(used)
-                }
+                Ok(used) => Some(used),
                 Err(error) => return Some(Err(error)),
             },
         };
@@ -225,13 +264,7 @@ impl Builder<'_> {
     }
 
     fn load(&self, name: &str, own: Option<&config::Plugin>) -> Result<Plugin, String> {
-        let mut limits = own.map_or_else(Limits::default, |own| Limits {
-            deadline: own.deadline,
-            memory: own.memory,
-            shared: own.shared,
-            on_failure: own.on_failure,
-        });
-        limits.deadline = limits.deadline.or_else(|| builtin::deadline(name));
+        let limits = limits(name, own);
         let read;
         let bytes = match own.and_then(|own| own.path.as_deref()) {
             Some(path) => {
@@ -251,6 +284,27 @@ impl Builder<'_> {
     }
 }
 
+/// The endpoints of an upstream with what may have traffic now.
+pub(super) fn members(shared: &Shared, now: Instant) -> Arc<[Member]> {
+    let member = |endpoint: &Endpoint| Member {
+        endpoint: endpoint.clone(),
+        ready: !endpoint.down && shared.health.is_ready(endpoint.id, now),
+    };
+    shared.endpoints.iter().map(member).collect()
+}
+
+/// What calls of a plugin may take, as its entry says.
+pub(super) fn limits(name: &str, own: Option<&config::Plugin>) -> Limits {
+    let limits = own.map_or_else(Limits::default, |own| Limits {
+        deadline: own.deadline,
+        memory: own.memory,
+        shared: own.shared,
+        on_failure: own.on_failure,
+        cpu: own.cpu,
+    });
+    Limits { deadline: limits.deadline.or_else(|| builtin::deadline(name)), ..limits }
+}
+
 /// Where an issue's setting is written, or else the use.
 fn place(settings: &Settings, path: &str, otherwise: Place) -> Place {
     let place = settings.place(path);
@@ -258,7 +312,7 @@ fn place(settings: &Settings, path: &str, otherwise: Place) -> Place {
 }
 
 /// An error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -1,19 +1,26 @@
 //! The control thread: active health checks and the admin server, and what that tells of the running proxy.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{
     self, AdminListener, AdminState, EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric,
-    PluginMetricValue, PluginStatus, UpstreamStatus, Window,
+    PluginMetricValue, PluginStatus, Replacing, UpstreamStatus, Window,
 };
 use crate::listener::{Bound, Listener};
 use crate::plugins::{self, Cause, Kind, PluginHost, Use, UseStatus};
-use crate::proxy::parts::Parts;
+use crate::proxy::operation;
+use crate::proxy::orders::Order;
+use crate::proxy::parts::{Parts, Placed};
+use crate::proxy::turnover::Turnover;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::exposition::Exposition;
 use crate::telemetry::metrics::Metrics;
@@ -28,6 +35,10 @@ pub(super) struct Control {
     pub(super) access_log: Option<Arc<AccessLog>>,
     /// Kept alive for the plugins' instances.
     pub(super) host: PluginHost,
+    /// To each worker.
+    pub(super) orders: Vec<UnboundedSender<Order>>,
+    /// Tells when the files of plugins are to be read again.
+    pub(super) reread: Arc<Notify>,
     pub(super) admin: Option<Bound>,
     pub(super) drain: CancellationToken,
     pub(super) ended: CancellationToken,
@@ -44,29 +55,33 @@ impl Control {
     }
 
     async fn serve(self) {
-        let Self { parts, metrics, access_log, host, admin, drain, ended } = self;
+        let Self { parts, metrics, access_log, host, orders, reread, admin, drain, ended } = self;
         // They end with the thread.
         for shared in &parts.upstreams {
             for endpoint in shared.endpoints.iter().filter(|endpoint| !endpoint.down) {
                 tokio::task::spawn_local(check::run(shared.clone(), endpoint.id));
             }
         }
+        let turnover = Arc::new(Turnover::new(parts.clone(), host, metrics.clone(), orders));
+        tokio::task::spawn_local(operation::run(parts.clone(), turnover.clone(), reread));
         let token = parts.config.admin.as_ref().and_then(|admin| admin.token.clone());
-        let state = Arc::new(AdminState::new(Arc::new(Glass { parts, metrics, access_log, drain }), token.as_deref()));
+        let glass =
+            Glass { parts, metrics, turnover, begun: Instant::now(), shares: Mutex::default(), access_log, drain };
+        let state = Arc::new(AdminState::new(Arc::new(glass), token.as_deref()));
         match admin.map(|bound| bound.listener(0)) {
             Some(Ok(listener)) => {
                 let listener = match listener {
                     Listener::Tcp(listener) => AdminListener::Tcp(listener),
                     Listener::Unix(listener) => AdminListener::Unix(listener),
                 };
-                if let Err(error) = admin::serve(listener, state, ended).await {
+                if let Err(error) = admin::serve(listener, state, ended.clone()).await {
                     tracing::error!(%error, "the admin server ended");
                 }
             }
             Some(Err(error)) => tracing::error!(%error, "there is no admin server"),
-            None => ended.cancelled().await,
+            None => {}
         }
-        drop(host);
+        ended.cancelled().await;
     }
 }
 
@@ -74,8 +89,18 @@ impl Control {
 struct Glass {
     parts: Arc<Parts>,
     metrics: Arc<Metrics>,
+    turnover: Arc<Turnover>,
+    begun: Instant,
+    /// By use: the CPU time it had taken when somebody looked, and its share until then.
+    shares: Mutex<HashMap<String, CpuShare>>,
     access_log: Option<Arc<AccessLog>>,
     drain: CancellationToken,
+}
+
+struct CpuShare {
+    at: Instant,
+    taken: Duration,
+    share: f64,
 }
 
 impl Window for Glass {
@@ -96,7 +121,13 @@ impl Window for Glass {
     }
 
     fn plugins(&self) -> Vec<PluginStatus> {
-        self.parts.uses.iter().map(|used| self.plugin(used)).collect()
+        let placed = self.parts.placed.lock().clone();
+        placed.iter().flat_map(Placed::uses).map(|used| self.plugin(used)).collect()
+    }
+
+    fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_> {
+        let plugin = plugin.to_owned();
+        Box::pin(async move { self.turnover.replace(&plugin, file, force).await })
     }
 }
 
@@ -115,6 +146,14 @@ impl Glass {
                 Kind::Rewriter => PluginKind::Rewriter,
             },
             digest: format!("sha256:{}", status.digest),
+            generation: status.generation,
+            throttled: status.throttled,
+            cpu_seconds: status.cpu_time.as_secs_f64(),
+            cpu_share: self.cpu_share(&status),
+            instances: status.instances,
+            memory_bytes: status.memory,
+            memory_peak_bytes: status.memory_peak,
+            standing: self.turnover.standing(&status.plugin),
             calls: status.calls,
             faults: faults(&status),
             last_fault: status.last_fault,
@@ -125,6 +164,24 @@ impl Glass {
             ns_per_call: status.mean_call.map(|mean| u64::try_from(mean.as_nanos()).unwrap_or(u64::MAX)),
             plugin: status.plugin,
         }
+    }
+
+    /// The share of all workers' time that a use took since somebody looked, over a second at least.
+    fn cpu_share(&self, status: &UseStatus) -> f64 {
+        let now = Instant::now();
+        let mut shares = self.shares.lock();
+        let known = shares.entry(status.name.clone()).or_insert_with(|| CpuShare {
+            at: self.begun,
+            taken: Duration::ZERO,
+            share: 0.0,
+        });
+        let passed = now - known.at;
+        if passed >= Duration::from_secs(1) {
+            let taken = status.cpu_time.saturating_sub(known.taken);
+            let share = taken.as_secs_f64() / (passed.as_secs_f64() * self.parts.workers.max(1) as f64);
+            *known = CpuShare { at: now, taken: status.cpu_time, share };
+        }
+        known.share
     }
 }
 

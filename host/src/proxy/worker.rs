@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,9 @@ use crate::http::h1::Limits;
 use crate::http::site::{Action, Route, Site};
 use crate::http::worker::Worker;
 use crate::listener::Bound;
+use crate::proxy::orders::{Order, obey};
 use crate::proxy::parts::{Blueprint, Parts};
+use crate::replaceable::Replaceable;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::{Metrics, Timeout};
 use crate::upstream::Upstream;
@@ -30,6 +33,8 @@ const SWEEP: u32 = 10;
 /// What a worker is started with.
 pub(crate) struct Job {
     pub(crate) number: usize,
+    /// What the control thread wants done between requests.
+    pub(crate) orders: UnboundedReceiver<Order>,
     pub(crate) parts: Arc<Parts>,
     pub(crate) blueprint: Blueprint,
     pub(crate) bound: Arc<Vec<Bound>>,
@@ -53,7 +58,7 @@ impl Job {
     }
 
     async fn serve(self, started: impl FnOnce(io::Result<()>)) {
-        let Self { number, parts, blueprint, bound, metrics, access_log, drain, stop } = self;
+        let Self { number, orders, parts, blueprint, bound, metrics, access_log, drain, stop } = self;
         let listeners: io::Result<Vec<_>> = bound.iter().map(|bound| bound.listener(number)).collect();
         let listeners = match listeners {
             Ok(listeners) => listeners,
@@ -70,6 +75,7 @@ impl Job {
         // Once the worker is told to stop, nobody else holds its sockets open.
         drop(bound);
         let ticking = tokio::task::spawn_local(tick(site.upstreams.clone()));
+        let obeying = tokio::task::spawn_local(obey(site.clone(), orders));
         started(Ok(()));
 
         drain.cancelled().await;
@@ -86,6 +92,7 @@ impl Job {
             }
         }
         ticking.abort();
+        obeying.abort();
     }
 }
 
@@ -133,7 +140,7 @@ fn build(
         .map(|(route, rewriters)| Route {
             name: route.name.as_str().into(),
             action: action(&route.action, &upstreams),
-            filters: rewriters.into_iter().map(|rewriter| rewriter.into_filter()).collect(),
+            filters: rewriters.into_iter().map(|rewriter| Replaceable::new(rewriter.into_filter())).collect(),
             timeout: route.timeout,
             metrics: metrics.route(&route.name),
         })

@@ -11,6 +11,10 @@ use std::time::Duration;
 pub struct Counter(AtomicU64);
 
 impl Counter {
+    pub(super) const fn zero() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
     pub fn increment(&self) {
         self.add(1);
     }

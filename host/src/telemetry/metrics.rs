@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use super::counter::{Counter, Distribution, Gauge, Histogram};
 use super::exposition::{Exposition, Kind};
+use super::latencies::{Latencies, Times};
 
 /// The counts of all workers.
 #[derive(Debug)]
@@ -69,6 +70,9 @@ pub struct UpstreamMetrics {
     requests: [Counter; RequestEnd::ALL.len()],
     attempts: [Counter; ATTEMPT_ENDS.len()],
     ejections: Counter,
+    /// Answers by the hundreds of their status, and how long their heads took, all attempts together.
+    answers: [Counter; CLASSES.len()],
+    latencies: Latencies,
     name: Arc<str>,
 }
 
@@ -130,6 +134,16 @@ impl Metrics {
     /// When there is no such worker.
     pub fn worker(&self, index: usize) -> Arc<WorkerMetrics> {
         self.workers[index].clone()
+    }
+
+    /// What requests to an upstream came to, added up over the workers.
+    pub fn outcomes(&self, upstream: &str) -> Outcomes {
+        let mut outcomes = Outcomes::default();
+        for worker in &self.workers {
+            let Some(metrics) = worker.upstreams.lock().get(upstream).cloned() else { continue };
+            outcomes.add(&metrics);
+        }
+        outcomes
     }
 
     /// Writes everything that is counted here, added up over the workers.
@@ -298,6 +312,13 @@ impl UpstreamMetrics {
         self.requests[end as usize].increment();
     }
 
+    /// Counts a response of an endpoint that goes to the client, `time` after the request began.
+    pub fn answered(&self, status: u16, time: Duration) {
+        let class = usize::from(status / 100);
+        self.answers[if class < CLASSES.len() { class } else { 0 }].increment();
+        self.latencies.observe(time);
+    }
+
     pub fn attempt_ended(&self, end: AttemptEnd) {
         self.attempts[end.index()].increment();
     }
@@ -396,6 +417,55 @@ impl AttemptEnd {
             Self::Protocol => 10,
             Self::Overload => 11,
             Self::Abandoned => 12,
+        }
+    }
+}
+
+/// What requests to an upstream came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcomes {
+    /// All but those whose client went away.
+    pub requests: u64,
+    /// Those without a response, or with a status of 500 or more.
+    pub errors: u64,
+    /// Those with a status from 400 to 499.
+    pub refusals: u64,
+    /// To the heads of responses.
+    pub times: Times,
+}
+
+impl Outcomes {
+    fn add(&mut self, upstream: &UpstreamMetrics) {
+        let answers = |class: usize| upstream.answers[class].value();
+        let failed: u64 = [RequestEnd::Failed, RequestEnd::TimedOut, RequestEnd::NoEndpoint, RequestEnd::Overloaded]
+            .into_iter()
+            .map(|end| upstream.requests[end as usize].value())
+            .sum();
+        self.requests += failed + (0..CLASSES.len()).map(answers).sum::<u64>();
+        self.errors += failed + answers(5);
+        self.refusals += answers(4);
+        self.times.add(&upstream.latencies);
+    }
+
+    /// What came since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(earlier.requests),
+            errors: self.errors.saturating_sub(earlier.errors),
+            refusals: self.refusals.saturating_sub(earlier.refusals),
+            times: self.times.since(&earlier.times),
+        }
+    }
+
+    /// The sum of both.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self {
+            requests: self.requests + other.requests,
+            errors: self.errors + other.errors,
+            refusals: self.refusals + other.refusals,
+            times: self.times.and(&other.times),
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod access_log;
 pub mod clock;
 pub mod exposition;
+pub mod latencies;
 pub mod log;
 pub mod metrics;
 

@@ -34,6 +34,11 @@ pub trait Balancer {
 
     /// Called every 100 ms or so while the worker lives: a moment for batches that are due.
     fn tick(&self, now: Instant);
+
+    /// What it has learned, for the one that is about to take its place. Called once, if at all.
+    fn save(&self) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// What a balancer asked for when it was configured.

@@ -27,6 +27,7 @@ use crate::http::facts::{AttemptFacts, Exchange};
 use crate::http::h1;
 use crate::http::head::Known;
 use crate::http::upload::ClientFault;
+use crate::replaceable::Replaceable;
 use crate::telemetry::metrics::{RequestEnd, UpstreamMetrics};
 
 pub(crate) use attempt::{Sending, watch};
@@ -63,8 +64,8 @@ pub(crate) struct Upstream {
     name: Arc<str>,
     addresses: Vec<Arc<str>>,
     worker: usize,
-    balancer: Rc<dyn Balancer>,
-    retry: Rc<dyn RetryPolicy>,
+    pub(crate) balancer: Replaceable<dyn Balancer>,
+    pub(crate) retry: Replaceable<dyn RetryPolicy>,
     pool: Pool,
     budget: RefCell<Budget>,
     fallback: RefCell<RoundRobin>,
@@ -149,8 +150,8 @@ impl Upstream {
             addresses: shared.endpoints.iter().map(|endpoint| Arc::from(&*endpoint.address)).collect(),
             shared,
             worker,
-            balancer,
-            retry,
+            balancer: Replaceable::new(balancer),
+            retry: Replaceable::new(retry),
             metrics,
         })
     }
@@ -161,7 +162,16 @@ impl Upstream {
 
     /// Hands feedback over that is due. Called a few times a second.
     pub(crate) fn tick(&self, now: Instant) {
-        self.balancer.tick(now);
+        self.balancer.get().tick(now);
+    }
+
+    /// Tells a balancer that took over what it may have missed. One that knows it all is told nothing by it.
+    pub(crate) fn inform(&self) {
+        let ready = self.ready.borrow();
+        let changes: Vec<_> = (self.shared.endpoints.iter().zip(&*ready))
+            .map(|(endpoint, &ready)| EndpointChange { id: endpoint.id, weight: endpoint.weight, ready })
+            .collect();
+        self.balancer.get().change(&changes);
     }
 
     /// Closes idle connections that are too old or that endpoints have closed.
@@ -224,6 +234,7 @@ impl Upstream {
                         for (name, value) in facts.appended.drain(..) {
                             facts.response.fields.append(name.as_bytes(), &value);
                         }
+                        self.metrics.answered(facts.response.status, done - began);
                         Ok(Response { connection, endpoint, _in_flight: in_flight, upstream: self.clone() })
                     }
                     Err(AttemptError::Failed { failure, cause, .. }) => {
@@ -284,10 +295,11 @@ impl Upstream {
     /// Tells health, loads and balancer how an attempt ended.
     fn account(&self, id: EndpointId, outcome: Outcome, latency: Duration, now: Instant) {
         let Shared { health, loads, endpoints, config, .. } = &*self.shared;
-        let needs = self.balancer.needs();
+        let balancer = self.balancer.get();
+        let needs = balancer.needs();
         let failed = match outcome {
             Outcome::Failed(_) => true,
-            Outcome::Status(status) => !matches!(status, 403 | 404) && self.retry.needs().wants(status),
+            Outcome::Status(status) => !matches!(status, 403 | 404) && self.retry.get().needs().wants(status),
         };
         self.metrics.attempt_ended(outcome.into());
         let penalty = if failed {
@@ -312,7 +324,7 @@ impl Upstream {
         };
         if wanted {
             let status = if let Outcome::Status(status) = outcome { status } else { 0 };
-            self.balancer.observe(Sample { endpoint: id, latency, status, failed, penalty });
+            balancer.observe(Sample { endpoint: id, latency, status, failed, penalty });
         }
     }
 
@@ -330,7 +342,8 @@ impl Upstream {
         now: Instant,
     ) -> Option<Duration> {
         let config = &self.shared.config.retry;
-        let needs = self.retry.needs();
+        let policy = self.retry.get();
+        let needs = policy.needs();
         if matches!(outcome, Outcome::Status(_)) && !needs.concern(&sending.exchange.response) {
             return None;
         }
@@ -354,7 +367,7 @@ impl Upstream {
         let random = fastrand::u64(..);
         let ended =
             EndedAttempt { outcome, endpoint, attempt, method, sent, elapsed, remaining, budget, retry_after, random };
-        let plan = self.retry.decide(sending.exchange, ended)?;
+        let plan = policy.decide(sending.exchange, ended)?;
         self.refresh(now);
         let elsewhere = self.has_untried(sending.exchange);
         let in_time = remaining.is_none_or(|remaining| plan.delay < remaining)
@@ -375,6 +388,7 @@ impl Upstream {
     fn pick(&self, exchange: &mut Exchange, attempt: u32, now: Instant) -> Result<EndpointId, UpstreamError> {
         let no_endpoint = || UpstreamError::NoEndpoint(self.name.clone());
         let key = exchange.key.as_deref().map(key::hash);
+        let balancer = self.balancer.get();
         for _ in 0..ASKS {
             self.refresh(now);
             if !self.has_ready() {
@@ -383,7 +397,7 @@ impl Upstream {
             exchange.appended.clear();
             let previous = exchange.tried.last().copied();
             let context = PickContext { key, random: fastrand::u64(..), now, attempt, previous };
-            let id = match self.balancer.pick(exchange, context) {
+            let id = match balancer.pick(exchange, context) {
                 Pick::Endpoint(id) => id,
                 Pick::Unavailable => return Err(no_endpoint()),
                 Pick::Overloaded => return Err(UpstreamError::Overloaded(self.name.clone())),
@@ -392,11 +406,11 @@ impl Upstream {
             match self.ready.borrow().get(id as usize) {
                 Some(true) => {}
                 Some(false) => {
-                    self.balancer.reject(id, BadPick::NotReady);
+                    balancer.reject(id, BadPick::NotReady);
                     break;
                 }
                 None => {
-                    self.balancer.reject(id, BadPick::Unknown);
+                    balancer.reject(id, BadPick::Unknown);
                     break;
                 }
             }
@@ -458,7 +472,7 @@ impl Upstream {
             }
         }
         if !changes.is_empty() {
-            self.balancer.change(&changes);
+            self.balancer.get().change(&changes);
         }
     }
 
@@ -472,7 +486,8 @@ impl Upstream {
     }
 
     fn read_key(&self, exchange: &mut Exchange) {
-        let sources = &self.balancer.needs().key;
+        let balancer = self.balancer.get();
+        let sources = &balancer.needs().key;
         if sources.is_empty() {
             exchange.key = None;
             return;

@@ -19,6 +19,11 @@ pub trait RetryPolicy {
 
     /// Decides about one ended attempt. `None` gives up.
     fn decide(&self, exchange: &mut Exchange, attempt: EndedAttempt) -> Option<RetryPlan>;
+
+    /// What it has learned, for the one that is about to take its place. Called once, if at all.
+    fn save(&self) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// What a retry policy asked for when it was configured.

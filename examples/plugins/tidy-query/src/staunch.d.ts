@@ -4,14 +4,19 @@
 // A plugin exports an object for each interface (`lifecycle` and, for its kind, `balancer`, `retry`,
 // `requestRewriter`, …; see Plugin below), and imports functions from the modules "staunch:plugin/…@0.1.0".
 //
-// Times are nanoseconds. A 64-bit number comes as a number, which is exact below 2^53 and so for `key`, durations and
-// instants; `random` loses bits, and what is at or above 2^63 comes negative. Give a BigInt where one is asked for.
+// What is absent comes as null (as undefined from other componentizers): use `??` and `== null`. Bytes are Uint8Array;
+// text.ts makes text of them and back, for QuickJS has no TextDecoder. A 64-bit number comes as a number: keys, durations
+// and instants are exact (below 2^53), `random` is rounded, and from 2^63 on it comes negative.
 
 // So that names can be imported; it has nothing to run.
 declare module "staunch:plugin" {
   export type EndpointId = number;
+  /** What may be absent. */
+  export type Maybe<T> = T | null | undefined;
+  /** A 64-bit number. */
+  export type U64 = number | bigint;
   /** Nanoseconds. */
-  export type Duration = number | bigint;
+  export type Duration = U64;
   export type Level = "debug" | "info" | "warn" | "error";
   /** A header, with the bytes of its value. */
   export type Field = [name: string, value: Uint8Array];
@@ -26,7 +31,7 @@ declare module "staunch:plugin" {
     address: string;
     weight: number;
     priority: number;
-    zone?: string;
+    zone: Maybe<string>;
     ready: boolean;
     labels: [name: string, value: string][];
   }
@@ -38,11 +43,11 @@ declare module "staunch:plugin" {
   }
 
   export interface PickContext {
-    key?: number | bigint;
-    random: number | bigint;
-    now: number | bigint;
+    key: Maybe<U64>;
+    random: U64;
+    now: U64;
     attempt: number;
-    previous?: EndpointId;
+    previous: Maybe<EndpointId>;
   }
 
   export interface Sample {
@@ -63,14 +68,14 @@ declare module "staunch:plugin" {
     method: "safe" | "idempotent" | "other";
     sent: boolean;
     elapsed: Duration;
-    remaining?: Duration;
+    remaining: Maybe<Duration>;
     budget: number;
-    retryAfter?: Duration;
-    random: number | bigint;
+    retryAfter: Maybe<Duration>;
+    random: U64;
   }
 
   export interface RetryPlan {
-    delay: bigint;
+    delay: Duration;
     elsewhere: boolean;
   }
 
@@ -105,15 +110,15 @@ declare module "staunch:plugin" {
       configure(): void;
     };
     balancer: {
-      update(version: number | bigint, endpoints: Endpoint[]): void;
+      update(version: U64, endpoints: Endpoint[]): void;
       change(changes: EndpointChange[]): void;
       /** Throws "unavailable" or "overloaded". */
       pick(cx: PickContext): EndpointId;
     };
     feedback: { observe(samples: Sample[]): void };
-    retry: { decide(cx: AttemptContext): RetryPlan | undefined };
-    requestRewriter: { onRequest(wanted: (Uint8Array | undefined)[]): RequestAction };
-    responseRewriter: { onResponse(wanted: (Uint8Array | undefined)[]): ResponseAction };
+    retry: { decide(cx: AttemptContext): Maybe<RetryPlan> };
+    requestRewriter: { onRequest(wanted: Maybe<Uint8Array>[]): RequestAction };
+    responseRewriter: { onResponse(wanted: Maybe<Uint8Array>[]): ResponseAction };
     requestBodyRewriter: BodyRewriter;
     responseBodyRewriter: BodyRewriter;
     handover: { save(): Uint8Array; restore(state: Uint8Array): void };
@@ -127,11 +132,12 @@ declare module "staunch:plugin" {
 }
 
 declare module "staunch:plugin/registration@0.1.0" {
+  import type { U64 } from "staunch:plugin";
   export type KeySource =
     | { tag: "client-address" | "host" | "path" | "path-and-query" }
     | { tag: "header" | "cookie" | "query"; val: string };
   export function wantKey(source: KeySource): void;
-  export function wantFeedback(kind: "every-attempt" | "failures", batch: number, maxAge: bigint): void;
+  export function wantFeedback(kind: "every-attempt" | "failures", batch: number, maxAge: U64): void;
   export function wantStatus(first: number, last: number): void;
   export function wantNonIdempotent(): void;
   export function wantRequestField(name: string): number;
@@ -141,7 +147,8 @@ declare module "staunch:plugin/registration@0.1.0" {
 }
 
 declare module "staunch:plugin/config@0.1.0" {
-  export function get(path: string): string | undefined;
+  import type { Maybe } from "staunch:plugin";
+  export function get(path: string): Maybe<string>;
   export function keys(path: string): string[];
 }
 
@@ -152,57 +159,63 @@ declare module "staunch:plugin/log@0.1.0" {
 }
 
 declare module "staunch:plugin/metrics@0.1.0" {
+  import type { U64 } from "staunch:plugin";
   export function counter(name: string): number;
   export function gauge(name: string): number;
   export function histogram(name: string, bounds: number[]): number;
-  export function add(metric: number, amount: bigint): void;
+  export function add(metric: number, amount: U64): void;
   export function set(metric: number, value: number): void;
   export function recordValue(metric: number, value: number): void;
 }
 
 declare module "staunch:plugin/shared@0.1.0" {
+  import type { Maybe, U64 } from "staunch:plugin";
   export function cell(name: string): number;
-  export function load(cell: number): number | bigint;
-  export function fetchAdd(cell: number, amount: bigint): number | bigint;
-  export function compareExchange(cell: number, current: bigint, next: bigint): number | bigint;
-  export function get(key: string): [value: Uint8Array, version: number | bigint] | undefined;
-  /** Throws "full" or "conflict". */
-  export function put(key: string, value: Uint8Array, version: bigint | undefined): number | bigint;
+  export function load(cell: number): U64;
+  export function fetchAdd(cell: number, amount: U64): U64;
+  export function compareExchange(cell: number, current: U64, next: U64): U64;
+  export function get(key: string): Maybe<[value: Uint8Array, version: U64]>;
+  /** Throws an Error whose message is `full` or `conflict`. */
+  export function put(key: string, value: Uint8Array, version: Maybe<U64>): U64;
   export function remember(
     key: string,
     value: Uint8Array,
-    version: bigint | undefined,
-    maxAge: bigint,
-  ): number | bigint;
+    version: Maybe<U64>,
+    maxAge: U64,
+  ): U64;
   function remove(key: string): void;
   export { remove as delete };
 }
 
 declare module "staunch:plugin/clock@0.1.0" {
-  export function monotonic(): number | bigint;
-  export function wall(): number | bigint;
+  import type { U64 } from "staunch:plugin";
+  export function monotonic(): U64;
+  export function wall(): U64;
 }
 
 declare module "staunch:plugin/random@0.1.0" {
-  export function next(): number | bigint;
+  import type { U64 } from "staunch:plugin";
+  export function next(): U64;
 }
 
 declare module "staunch:plugin/loads@0.1.0" {
+  import type { U64 } from "staunch:plugin";
   export function active(endpoint: number): number;
   export function activeAll(): Uint32Array | number[];
-  export function latency(endpoint: number): number | bigint;
-  export function latencyAll(): BigUint64Array | (number | bigint)[];
+  export function latency(endpoint: number): U64;
+  export function latencyAll(): BigUint64Array | U64[];
 }
 
 declare module "staunch:plugin/selection@0.1.0" {
-  export function key(): Uint8Array | undefined;
+  import type { Maybe } from "staunch:plugin";
+  export function key(): Maybe<Uint8Array>;
   export function tried(): Uint32Array | number[];
   export function appendResponseField(name: string, value: Uint8Array): void;
 }
 
 declare module "staunch:plugin/delegate@0.1.0" {
   export function group(endpoints: number[]): number;
-  /** Throws "unavailable" or "overloaded". */
+  /** Throws an Error whose message is `unavailable` or `overloaded`. */
   export function pick(group: number): number;
 }
 
@@ -212,11 +225,12 @@ declare module "staunch:plugin/routing@0.1.0" {
 }
 
 declare module "staunch:plugin/pace@0.1.0" {
-  export function delay(duration: bigint): void;
+  import type { U64 } from "staunch:plugin";
+  export function delay(duration: U64): void;
 }
 
 declare module "staunch:plugin/request@0.1.0" {
-  import type { Field } from "staunch:plugin";
+  import type { Field, Maybe } from "staunch:plugin";
   export function method(): string;
   export function scheme(): string;
   export function authority(): string;
@@ -225,18 +239,18 @@ declare module "staunch:plugin/request@0.1.0" {
   export function id(): string;
   export function route(): string;
   export function upstream(): string;
-  export function field(name: string): Uint8Array | undefined;
+  export function field(name: string): Maybe<Uint8Array>;
   export function fieldValues(name: string): Uint8Array[];
   export function fields(): Field[];
-  export function note(name: string): Uint8Array | undefined;
+  export function note(name: string): Maybe<Uint8Array>;
   export function setNote(name: string, value: Uint8Array): void;
 }
 
 declare module "staunch:plugin/response@0.1.0" {
-  import type { Field } from "staunch:plugin";
+  import type { Field, Maybe } from "staunch:plugin";
   export function status(): number;
   export function endpoint(): string;
-  export function field(name: string): Uint8Array | undefined;
+  export function field(name: string): Maybe<Uint8Array>;
   export function fieldValues(name: string): Uint8Array[];
   export function fields(): Field[];
 }

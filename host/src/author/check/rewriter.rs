@@ -11,7 +11,7 @@ use fastrand::Rng;
 use crate::author::people;
 use crate::author::rig::{Broke, EPOCH, fault_of, world};
 use crate::author::subject::Subject;
-use crate::filters::{Filter, Flow};
+use crate::filters::{BodyBroken, BodyFilter, Filter, Flow};
 use crate::http::facts::{Exchange, Facts};
 use crate::plugins::{Cause, Kind, Simulation, Use};
 
@@ -20,6 +20,23 @@ use super::cost::Memory;
 use super::report::{Property, Report};
 
 const MESSAGES: usize = 4000;
+
+/// What goes wrong over a message.
+enum Mishap {
+    /// With the message.
+    Broke(Broke, String),
+    /// A body became something else when it was cut otherwise.
+    Pieces(String),
+}
+
+impl From<Mishap> for Broke {
+    fn from(mishap: Mishap) -> Self {
+        match mishap {
+            Mishap::Broke(broke, _) => broke,
+            Mishap::Pieces(message) => Self { cause: Cause::Answer, message },
+        }
+    }
+}
 
 /// A rewriter in a world of its own.
 struct Trial {
@@ -38,6 +55,10 @@ pub(super) fn judge(subject: &Subject, seed: u64, claims: &Claims) -> Report {
     };
     report.holds(Property::Survival, format!("{MESSAGES} exchanges"));
     report.holds(Property::Validity, "");
+    let exports = subject.plugin().exports();
+    if exports.request_body_rewriter || exports.response_body_rewriter {
+        report.holds(Property::Pieces, "");
+    }
     report.holds(Property::Deadline, "");
     if claims.says(Claim::Determinism) == Some(false) {
         report.not_claimed(Property::Determinism, "nobody wants it to be");
@@ -65,9 +86,13 @@ fn show(subject: &Subject, world: &Arc<Simulation>, seed: u64, report: &mut Repo
     for number in 0..MESSAGES {
         match trial.exchange(&mut rng) {
             Ok(what) => seen.push(what),
-            Err((broke, message)) => {
+            Err(Mishap::Broke(broke, message)) => {
                 let text = format!("{}\nover message {} (seed {seed}):\n{message}", broke.message, number + 1);
                 report.broken_by(property_of(&broke), text);
+                return None;
+            }
+            Err(Mishap::Pieces(how)) => {
+                report.broken_by(Property::Pieces, format!("{how}\n(message {}, seed {seed})", number + 1));
                 return None;
             }
         }
@@ -93,9 +118,7 @@ fn memory(subject: &Subject, seed: u64, report: &mut Report) {
     let mut memory = Memory::default();
     let Ok(mut trial) = Trial::new(subject, &world(seed)) else { return };
     let mut rng = Rng::with_seed(seed);
-    memory.watch(report, seed, |_| {
-        trial.exchange(&mut rng).map(|_| trial.world.cost().memory).map_err(|(broke, _)| broke)
-    });
+    memory.watch(report, seed, |_| trial.exchange(&mut rng).map(|_| trial.world.cost().memory).map_err(Broke::from));
 }
 
 impl Trial {
@@ -105,8 +128,8 @@ impl Trial {
         Ok(Self { world: world.clone(), used, filter, exchange: Exchange::new(Facts::new(None, false)) })
     }
 
-    /// One request and its response; answers what became of them. With a fault comes the message it was over.
-    fn exchange(&mut self, rng: &mut Rng) -> Result<String, (Broke, String)> {
+    /// One request and its response; answers what became of them.
+    fn exchange(&mut self, rng: &mut Rng) -> Result<String, Mishap> {
         let sides = self.filter.sides();
         let exchange = &mut self.exchange;
         request(exchange, rng);
@@ -115,23 +138,86 @@ impl Trial {
             let message = request_text(exchange);
             let flow = self.filter.on_request(exchange);
             if let Some(broke) = fault(&self.used, &flow) {
-                return Err((broke, message));
+                return Err(Mishap::Broke(broke, message));
             }
             let _ = write!(what, "{}{flow:?} {:?}", request_text(exchange), exchange.delay);
             if flow != Flow::Continue {
                 return Ok(what);
             }
         }
+        if sides.request_body {
+            let filter = self.filter.clone();
+            let begin = |exchange: &mut Exchange| filter.on_request_body(exchange);
+            what += &self.body(rng, "request", begin)?;
+        }
+        let exchange = &mut self.exchange;
         response(exchange, rng);
         if sides.response {
             let message = response_text(exchange);
             let flow = self.filter.on_response(exchange);
             if let Some(broke) = fault(&self.used, &flow) {
-                return Err((broke, message));
+                return Err(Mishap::Broke(broke, message));
             }
             let _ = write!(what, "{}{flow:?}", response_text(exchange));
         }
+        if sides.response_body {
+            let filter = self.filter.clone();
+            let begin = |exchange: &mut Exchange| filter.on_response_body(exchange);
+            what += &self.body(rng, "response", begin)?;
+        }
         Ok(what)
+    }
+
+    /// The body of the message at hand: in one piece, in several, and one that breaks off. What it became.
+    fn body(
+        &mut self,
+        rng: &mut Rng,
+        side: &str,
+        begin: impl Fn(&mut Exchange) -> Result<Option<Box<dyn BodyFilter>>, BodyBroken>,
+    ) -> Result<String, Mishap> {
+        let body = body(rng);
+        let shown = || format!("a {side} body of {} bytes: {}", body.len(), cut(&body));
+        let broke = |used: &Use| {
+            let none = || Broke { cause: Cause::Answer, message: "it gave no answer".to_owned() };
+            Mishap::Broke(fault_of(used).unwrap_or_else(none), shown())
+        };
+        let mut through = |pieces: &[usize]| -> Result<Option<Vec<u8>>, Mishap> {
+            let started = begin(&mut self.exchange).map_err(|_| broke(&self.used))?;
+            let Some(mut filter) = started else { return Ok(None) };
+            let (mut out, mut from) = (Vec::new(), 0);
+            for &to in pieces {
+                filter.rewrite(&body[from..to], false, &mut out).map_err(|_| broke(&self.used))?;
+                from = to;
+            }
+            filter.rewrite(&body[from..], true, &mut out).map_err(|_| broke(&self.used))?;
+            Ok(Some(out))
+        };
+        let whole = through(&[])?;
+        let mut cuts: Vec<usize> = (0..rng.usize(1..5)).map(|_| rng.usize(..=body.len())).collect();
+        cuts.sort_unstable();
+        let mut pieces = vec![cuts];
+        if body.len() <= 200 {
+            // A byte at a time.
+            pieces.push((1..=body.len()).collect());
+        }
+        for cuts in pieces {
+            let other = through(&cuts)?;
+            if other != whole {
+                let of = |out: &Option<Vec<u8>>| out.as_ref().map_or_else(|| "itself".to_owned(), |out| cut(out));
+                let message =
+                    format!("{}\nin one piece it becomes  {}\ncut at {cuts:?} {}", shown(), of(&whole), of(&other));
+                return Err(Mishap::Pieces(message));
+            }
+        }
+        // The client goes away: what was begun is abandoned.
+        if let Some(mut filter) = begin(&mut self.exchange).map_err(|_| broke(&self.used))? {
+            let _ = filter.rewrite(&body[..body.len() / 2], false, &mut Vec::new());
+            drop(filter);
+        }
+        match fault_of(&self.used) {
+            Some(broke) => Err(Mishap::Broke(broke, shown())),
+            None => Ok(whole.map_or_else(String::new, |out| format!("{} bytes: {}", out.len(), cut(&out)))),
+        }
     }
 }
 
@@ -232,6 +318,26 @@ fn fields(fields: &mut crate::http::head::Fields, rng: &mut Rng) {
         let value = if rng.u32(..200) == 0 { &long } else { VALUES[rng.usize(..VALUES.len())] };
         fields.append(NAMES[rng.usize(..NAMES.len())].as_bytes(), value);
     }
+}
+
+/// A body: text, markup, or no text at all.
+fn body(rng: &mut Rng) -> Vec<u8> {
+    const WORDS: [&str; 12] =
+        ["a", "ab", "aba", "foo", "http://origin.test/", "<b>", "</b>", "é", "\n", " ", "0123456789", "secret"];
+    let words = [0, 1, 5, 30, 30, 30, 300, 20_000][rng.usize(..8)];
+    let mut body = Vec::new();
+    for _ in 0..words {
+        match rng.u32(..12) {
+            0 => body.push(rng.u8(..)),
+            _ => body.extend_from_slice(WORDS[rng.usize(..WORDS.len())].as_bytes()),
+        }
+    }
+    body
+}
+
+fn cut(bytes: &[u8]) -> String {
+    let more = if bytes.len() > 120 { "…" } else { "" };
+    format!("{}{more}", bytes[..bytes.len().min(120)].escape_ascii())
 }
 
 fn request_text(exchange: &Exchange) -> String {

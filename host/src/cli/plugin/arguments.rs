@@ -5,9 +5,19 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use staunch::author::check::{Claim, Property};
+use staunch::author::scaffold::Language;
+use staunch::plugins::Kind;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
+    /// Makes a project that builds, and passes its test, as it is.
+    New(NewArguments),
+    /// Builds a project with the toolchain of its language, or says what to install.
+    Build {
+        /// The project's folder.
+        #[arg(default_value = ".", value_name = "DIR")]
+        folder: PathBuf,
+    },
     /// Tells a plugin's kind, contract version, imports, size and what it asks for.
     Inspect {
         /// A component, a core module or WAT text; or the name of a built-in plugin.
@@ -17,6 +27,18 @@ pub(crate) enum PluginCommand {
     Check(CheckArguments),
     /// Runs recorded cases against a plugin, with no proxy around it.
     Test(TestArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewArguments {
+    /// The plugin's name, and its folder's.
+    pub(super) name: String,
+    /// What it decides.
+    #[arg(long, value_name = "KIND", value_parser = kinds())]
+    pub(super) kind: Kind,
+    /// What it is written in.
+    #[arg(long, value_name = "LANGUAGE", value_parser = languages())]
+    pub(super) lang: Language,
 }
 
 #[derive(Debug, Args)]
@@ -61,6 +83,17 @@ pub(crate) struct SettingsArguments {
     /// A file with the plugin's settings.
     #[arg(short, long, value_name = "FILE")]
     pub(super) config_file: Option<PathBuf>,
+}
+
+fn kinds() -> impl TypedValueParser<Value = Kind> {
+    const KINDS: [Kind; 3] = [Kind::Balancer, Kind::Retry, Kind::Rewriter];
+    let named = |name: String| KINDS.into_iter().find(|kind| kind.name() == name).expect("a possible value");
+    PossibleValuesParser::new(KINDS.map(Kind::name)).map(named)
+}
+
+fn languages() -> impl TypedValueParser<Value = Language> {
+    let named = |name: String| Language::ALL.into_iter().find(|l| l.name() == name).expect("a possible value");
+    PossibleValuesParser::new(Language::ALL.map(Language::name)).map(named)
 }
 
 fn properties() -> impl TypedValueParser<Value = Property> {

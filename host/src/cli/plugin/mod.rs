@@ -3,6 +3,7 @@
 mod arguments;
 mod check;
 mod inspect;
+mod project;
 mod test;
 
 use std::path::Path;
@@ -18,6 +19,8 @@ use super::{Failure, say};
 
 pub(super) fn execute(command: PluginCommand) -> Result<(), Failure> {
     match command {
+        PluginCommand::New(arguments) => project::new(&arguments),
+        PluginCommand::Build { folder } => project::build(&folder),
         PluginCommand::Inspect { file } => inspect::inspect(&file),
         PluginCommand::Check(arguments) => check::check(&arguments),
         PluginCommand::Test(arguments) => test::test(&arguments),

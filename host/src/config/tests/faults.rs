@@ -241,7 +241,10 @@ deadline = "0ms"
 memory = "1KiB"
 on_failure = "fall-back"
 config = 3
-pth = "x""#, &["7:1: missing key `path`", "8:10: a SHA-256 digest has 64 hexadecimal digits; `sha256sum FILE` prints it", "9:12: a zero duration has no meaning here", r#"10:10: expected a size from 64KiB to 4GiB, found "1KiB""#, "11:14: unknown on_failure `fall-back`; did you mean `fallback`?", "12:10: expected a table, found 3", "13:1: unknown key `pth`; did you mean `path`?"]),
+cpu = "5"
+watch = "yes"
+probation = "off"
+pth = "x""#, &["7:1: missing key `path`", "8:10: a SHA-256 digest has 64 hexadecimal digits; `sha256sum FILE` prints it", "9:12: a zero duration has no meaning here", r#"10:10: expected a size from 64KiB to 4GiB, found "1KiB""#, "11:14: unknown on_failure `fall-back`; did you mean `fallback`?", "12:10: expected a table, found 3", r#"13:7: `5` is not a share; write it like "5%" or "0.5%""#, r#"14:9: expected true or false, found "yes""#, "15:13: `off` is not a duration; write `probation = false` to switch it off", "16:1: unknown key `pth`; did you mean `path`?"]),
     (r#"[plugins.mine]
 path = """#, &["8:8: the path is empty"]),
     (r#"[plugins.mine]

@@ -114,6 +114,9 @@ sha256 = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 deadline = "15ms"
 memory = "32MiB"
 on_failure = "fallback"
+cpu = "5%"
+watch = true
+probation = "2m"
 config = { default = "gold", limits = { gold = 10, silver = 5 } }
 
 [plugins.strip-prefix]
@@ -238,6 +241,8 @@ fn a_use_of_a_plugin_has_its_settings_on_top_of_the_plugins_own() {
     assert_eq!(tenant.sha256, Some(std::array::from_fn(|i| i as u8)));
     assert_eq!(tenant.deadline, Some(std::time::Duration::from_millis(15)));
     assert_eq!((tenant.memory, tenant.on_failure), (32 << 20, Some(OnFailure::Fallback)));
+    assert_eq!((tenant.cpu, tenant.watch), (Some(0.05), true));
+    assert_eq!(tenant.probation, Some(std::time::Duration::from_secs(120)));
     assert_eq!(tenant.settings.get("limits.silver"), Some("5"));
     assert_eq!(strip_prefix.path.as_deref(), Some(Path::new("/opt/strip-prefix.wasm")));
     let settings = &config.upstreams[1].balance.settings;
@@ -475,6 +480,11 @@ Plugin {
     memory: 67108864,
     shared: 1048576,
     on_failure: None,
+    cpu: None,
+    watch: false,
+    probation: Some(
+        60s,
+    ),
     settings: Settings {
         entries: [],
         place: Place {
@@ -487,6 +497,15 @@ Plugin {
         column: 0,
     },
 }"#;
+
+#[test]
+fn a_probation_can_be_switched_off() {
+    for off in ["false", "\"0s\""] {
+        let config = parse(&EXAMPLE.replace("probation = \"2m\"", &format!("probation = {off}")));
+
+        assert_eq!(config.unwrap().plugins[0].probation, None, "with {off}");
+    }
+}
 
 #[test]
 fn the_defaults_are_these() {

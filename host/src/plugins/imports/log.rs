@@ -19,11 +19,12 @@ impl log::Host for State {
             return Ok(());
         }
         let (plugin, r#use, line) = (self.core.plugin.name(), &*self.core.name, one_line(&message));
+        let (digest, generation) = (self.core.plugin.short_digest(), self.core.generation);
         match level {
-            Level::Debug => debug!(target: "staunch::plugin", plugin, r#use, "{line}"),
-            Level::Info => info!(target: "staunch::plugin", plugin, r#use, "{line}"),
-            Level::Warn => warn!(target: "staunch::plugin", plugin, r#use, "{line}"),
-            Level::Error => error!(target: "staunch::plugin", plugin, r#use, "{line}"),
+            Level::Debug => debug!(target: "staunch::plugin", plugin, r#use, digest, generation, "{line}"),
+            Level::Info => info!(target: "staunch::plugin", plugin, r#use, digest, generation, "{line}"),
+            Level::Warn => warn!(target: "staunch::plugin", plugin, r#use, digest, generation, "{line}"),
+            Level::Error => error!(target: "staunch::plugin", plugin, r#use, digest, generation, "{line}"),
         }
         Ok(())
     }

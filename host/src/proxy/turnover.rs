@@ -1,0 +1,573 @@
+//! Replaces the version of a plugin while the proxy serves, and puts the old one back when the new one does worse.
+//!
+//! # The transaction
+//!
+//! Everything that may fail happens on the side: the digest is verified, the file compiled, an instance made and
+//! configured for each use and worker, a balancer told the membership, state handed over. Only then is every worker
+//! ordered to switch, which it does between two requests and which cannot fail. Until that order, whatever goes wrong
+//! leaves the old version serving.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::admin::{Change, ChangeKind, NotReplaced, RefusedVersion, Replaced, Standing, Trial};
+use crate::config;
+use crate::plugins::{
+    Kind, Limits, Plugin, PluginError, PluginHost, Probation, Use, Verdict, builtin, digest, verify_digest,
+};
+use crate::proxy::orders::{Order, Ready};
+use crate::proxy::parts::{Parts, Placed, Seat, chain, limits, members};
+use crate::telemetry::metrics::{Metrics, Outcomes};
+
+/// Versions remembered as refused, of one plugin.
+const MOST_REFUSED: usize = 32;
+/// Time between two marks of what upstreams came to, and how many there are: a version is compared with the five
+/// minutes before it.
+const MARK_EVERY: Duration = Duration::from_secs(60);
+const MARKS: usize = 5;
+
+/// Turns plugins over. Used by the tasks of the control thread.
+pub(super) struct Turnover {
+    parts: Arc<Parts>,
+    host: PluginHost,
+    metrics: Arc<Metrics>,
+    workers: Vec<mpsc::UnboundedSender<Order>>,
+    /// Held by who is replacing something: one at a time.
+    turn: tokio::sync::Mutex<()>,
+    /// By plugin.
+    records: Mutex<BTreeMap<String, Record>>,
+    /// What each upstream had come to, the latest mark last.
+    marks: Mutex<VecDeque<(Instant, Vec<Outcomes>)>>,
+}
+
+/// What has become of one plugin's versions.
+#[derive(Default)]
+struct Record {
+    trial: Option<OnTrial>,
+    refused: VecDeque<RefusedVersion>,
+    last: Option<Change>,
+    counts: [u64; ChangeKind::ALL.len()],
+}
+
+/// A version on probation.
+struct OnTrial {
+    /// What comes back if it fails, by position in `placed`.
+    previous: Vec<(usize, Use)>,
+    /// Each use is judged by the upstreams it serves.
+    judges: Vec<Judge>,
+}
+
+struct Judge {
+    placed: usize,
+    upstreams: Vec<usize>,
+    probation: Probation,
+}
+
+/// A place whose plugin is to be another version.
+struct Renewal {
+    /// Position in `placed`.
+    at: usize,
+    seat: Seat,
+    next: Use,
+}
+
+impl Turnover {
+    pub(super) fn new(
+        parts: Arc<Parts>,
+        host: PluginHost,
+        metrics: Arc<Metrics>,
+        workers: Vec<mpsc::UnboundedSender<Order>>,
+    ) -> Self {
+        Self {
+            parts,
+            host,
+            metrics,
+            workers,
+            turn: tokio::sync::Mutex::default(),
+            records: Mutex::default(),
+            marks: Mutex::default(),
+        }
+    }
+
+    /// Has another version of a plugin serve in all its uses. It happens whether the caller waits for it or not.
+    ///
+    /// # Errors
+    /// When it does not; the old version serves on.
+    pub(super) async fn replace(
+        self: &Arc<Self>,
+        name: &str,
+        bytes: Vec<u8>,
+        force: bool,
+    ) -> Result<Replaced, NotReplaced> {
+        let (turnover, name) = (self.clone(), name.to_owned());
+        let transaction = tokio::spawn(async move {
+            let digest = digest(&bytes);
+            let outcome = turnover.transact(&name, &digest, bytes, force).await;
+            turnover.tell(&name, &digest, &outcome);
+            outcome
+        });
+        transaction.await.unwrap_or_else(|_| Err(NotReplaced::Broken("the swap broke off: a bug of the proxy".into())))
+    }
+
+    /// Looks at the versions on probation: takes back those that do worse, and lets those pass whose time is over.
+    pub(super) async fn judge(&self) {
+        let now = Instant::now();
+        self.mark(now);
+        // While something is replaced there is time to judge later.
+        let Ok(_turn) = self.turn.try_lock() else { return };
+        for (name, verdict) in self.verdicts(now) {
+            match verdict {
+                Verdict::Undecided => {}
+                Verdict::Passed => {
+                    self.pass(&name);
+                    info!(plugin = name, "the new version has passed its probation");
+                }
+                Verdict::Worse(why) => self.go_back(&name, why).await,
+            }
+        }
+    }
+
+    /// How a plugin's versions stand.
+    pub(super) fn standing(&self, plugin: &str) -> Standing {
+        let records = self.records.lock();
+        let Some(record) = records.get(plugin) else { return Standing::default() };
+        let trial = record.trial.as_ref().and_then(|trial| {
+            let left = trial.judges.first()?.probation.until().saturating_duration_since(Instant::now());
+            let (_, previous) = trial.previous.first()?;
+            let mut own = previous_uses(previous).filter(|used| used.plugin().name() == plugin);
+            let digest = own.next().map(|used| used.plugin().digest().to_owned()).unwrap_or_default();
+            Some(Trial { seconds_left: left.as_secs(), previous: format!("sha256:{digest}") })
+        });
+        let counts = ChangeKind::ALL.into_iter().zip(record.counts).collect();
+        Standing {
+            probation: trial,
+            last_change: record.last.clone(),
+            refused: record.refused.iter().cloned().collect(),
+            counts,
+        }
+    }
+
+    async fn transact(&self, name: &str, digest: &str, bytes: Vec<u8>, force: bool) -> Result<Replaced, NotReplaced> {
+        let own = self.parts.config.plugins.iter().find(|plugin| plugin.name == name);
+        let Some(serving) = self.serving(name) else {
+            return Err(NotReplaced::Unknown(match own.is_some() || builtin::find(name).is_some() {
+                true => format!("the plugin `{name}` is used nowhere, so there is nothing to replace"),
+                false => format!("there is no plugin `{name}`"),
+            }));
+        };
+        if serving.plugin().digest() == digest && !force {
+            return Ok(self.replaced(name, &serving, false));
+        }
+        if !force && let Some(why) = self.refusal(name, digest) {
+            return Err(NotReplaced::Refused(format!(
+                "this version of `{name}` has served before and was taken back: {why}; `force=true` tries it again"
+            )));
+        }
+        if let Some(expected) = own.and_then(|own| own.sha256.as_ref()) {
+            verify_digest(name, &bytes, expected).map_err(|error| unfit(&error))?;
+        }
+        let plugin = {
+            let (host, name, limits) = (self.host.clone(), name.to_owned(), limits(name, own));
+            aside(move || host.load(&name, &bytes, limits)).await?
+        };
+
+        let _turn = self.turn.lock().await;
+        let renewals = self.renewals(name, &plugin)?;
+        let mut parts = self.build(&renewals).await?;
+        if plugin.exports().handover {
+            parts = self.hand_over(&renewals, parts).await?;
+        }
+        let probation = own.map_or(Some(config::PROBATION), |own| own.probation);
+        self.commit(name, renewals, parts, probation).await;
+        let serving = self.serving(name).unwrap_or(serving);
+        Ok(self.replaced(name, &serving, true))
+    }
+
+    /// The first use of a plugin.
+    fn serving(&self, name: &str) -> Option<Use> {
+        let placed = self.parts.placed.lock();
+        placed.iter().flat_map(Placed::uses).find(|used| used.plugin().name() == name).cloned()
+    }
+
+    fn refusal(&self, name: &str, digest: &str) -> Option<String> {
+        let records = self.records.lock();
+        let refused = records.get(name)?.refused.iter().find(|refused| refused.is(digest))?;
+        Some(refused.why.clone())
+    }
+
+    /// Every place where the plugin serves, with the use that is to serve there.
+    fn renewals(&self, name: &str, plugin: &Plugin) -> Result<Vec<Renewal>, NotReplaced> {
+        let placed = self.parts.placed.lock().clone();
+        let mut renewals = Vec::new();
+        for (at, Placed { seat, used }) in placed.iter().enumerate() {
+            if let Some(next) = renewed(&self.host, used, name, plugin).map_err(|error| unfit(&error))? {
+                renewals.push(Renewal { at, seat: *seat, next });
+            }
+        }
+        Ok(renewals)
+    }
+
+    /// Makes what each worker is to serve, by worker and then in the order of the renewals.
+    async fn build(&self, renewals: &[Renewal]) -> Result<Vec<Vec<Ready>>, NotReplaced> {
+        let now = Instant::now();
+        let uses: Vec<_> = renewals.iter().map(|renewal| renewal.next.clone()).collect();
+        let around: Vec<_> = renewals
+            .iter()
+            .map(|renewal| match renewal.seat {
+                Seat::Balancer(upstream) => {
+                    let shared = &self.parts.upstreams[upstream];
+                    Some((members(shared, now), shared.loads.clone()))
+                }
+                Seat::Retry(_) | Seat::Rewriter { .. } => None,
+            })
+            .collect();
+        let workers = self.workers.len();
+        aside(move || {
+            let ready = |worker, used: &Use, around: &Option<_>| match (used.kind(), around) {
+                (Kind::Balancer, Some((members, loads))) => {
+                    used.balancer(worker, Arc::clone(members), Arc::clone(loads)).map(Ready::Balancer)
+                }
+                (Kind::Retry, _) => used.retry(worker).map(Ready::Retry),
+                (Kind::Balancer | Kind::Rewriter, _) => used.rewriter(worker).map(Ready::Rewriter),
+            };
+            let of_worker =
+                |worker| uses.iter().zip(&around).map(|(used, around)| ready(worker, used, around)).collect();
+            (0..workers).map(of_worker).collect()
+        })
+        .await
+    }
+
+    /// Takes the state of what serves, and gives it to what is to serve.
+    async fn hand_over(
+        &self,
+        renewals: &[Renewal],
+        mut parts: Vec<Vec<Ready>>,
+    ) -> Result<Vec<Vec<Ready>>, NotReplaced> {
+        let seats: Vec<_> = renewals.iter().map(|renewal| renewal.seat).collect();
+        let asked: Vec<_> = (self.workers.iter())
+            .map(|worker| {
+                let (answer, states) = oneshot::channel();
+                drop(worker.send(Order::Save(seats.clone(), answer)));
+                states
+            })
+            .collect();
+        let mut states = Vec::new();
+        for answer in asked {
+            // A worker that has ended has nothing to hand over.
+            states.push(answer.await.unwrap_or_default());
+        }
+        aside(move || {
+            for (ready, state) in parts.iter_mut().flatten().zip(states.into_iter().flatten()) {
+                if let Some(state) = state {
+                    ready.restore(&state)?;
+                }
+            }
+            Ok(parts)
+        })
+        .await
+    }
+
+    /// Has every worker switch. Nothing here fails, and until the last worker is ordered nothing waits.
+    async fn commit(&self, name: &str, renewals: Vec<Renewal>, parts: Vec<Vec<Ready>>, probation: Option<Duration>) {
+        let now = Instant::now();
+        let seats: Vec<_> = renewals.iter().map(|renewal| renewal.seat).collect();
+        self.settle_others(name, &seats);
+        let on_trial = probation.map(|length| self.begin_trial(name, &renewals, now + length));
+        let switched: Vec<_> = (self.workers.iter().zip(parts))
+            .map(|(worker, parts)| {
+                let (done, switched) = oneshot::channel();
+                let parts = seats.iter().copied().zip(parts).collect();
+                drop(worker.send(Order::Install { parts, keep: probation.is_some(), done }));
+                switched
+            })
+            .collect();
+        {
+            let mut placed = self.parts.placed.lock();
+            for Renewal { at, next, .. } in renewals {
+                previous_uses(&next).for_each(Use::take_over);
+                placed[at].used = next;
+            }
+        }
+        self.records.lock().entry(name.to_owned()).or_default().trial = on_trial;
+        wait_for(switched).await;
+    }
+
+    /// Ends the probation of other plugins that serve in these places: one cause at a time can be judged.
+    fn settle_others(&self, name: &str, seats: &[Seat]) {
+        let placed = self.parts.placed.lock().clone();
+        let others: Vec<_> = (self.records.lock().iter())
+            .filter(|(other, record)| {
+                *other != name
+                    && record
+                        .trial
+                        .iter()
+                        .flat_map(|trial| &trial.previous)
+                        .any(|(at, _)| seats.contains(&placed[*at].seat))
+            })
+            .map(|(other, _)| other.clone())
+            .collect();
+        for other in others {
+            self.pass(&other);
+            info!(plugin = other, because = name, "its probation ends early: a plugin beside it is replaced");
+        }
+    }
+
+    /// What comes back if the new version does worse: the version that serves, or the one before it if that one is on
+    /// probation itself.
+    fn begin_trial(&self, name: &str, renewals: &[Renewal], until: Instant) -> OnTrial {
+        let earlier = self.records.lock().get_mut(name).and_then(|record| record.trial.take());
+        let placed = self.parts.placed.lock();
+        let judges = renewals
+            .iter()
+            .map(|renewal| {
+                let upstreams = self.upstreams_of(renewal.seat);
+                let begin = self.outcomes(&upstreams);
+                let known = earlier.iter().flat_map(|trial| &trial.judges).find(|judge| judge.placed == renewal.at);
+                let before = match known {
+                    Some(judge) => judge.probation.before().clone(),
+                    None => begin.since(&self.marked(&upstreams)),
+                };
+                Judge { placed: renewal.at, upstreams, probation: Probation::new(until, before, begin) }
+            })
+            .collect();
+        let previous = match earlier {
+            Some(trial) => trial.previous,
+            None => renewals.iter().map(|renewal| (renewal.at, placed[renewal.at].used.clone())).collect(),
+        };
+        OnTrial { previous, judges }
+    }
+
+    /// The upstreams whose requests a place has a part in.
+    fn upstreams_of(&self, seat: Seat) -> Vec<usize> {
+        match seat {
+            Seat::Balancer(upstream) | Seat::Retry(upstream) => vec![upstream],
+            Seat::Rewriter { route, .. } => match &self.parts.config.routes[route].action {
+                config::Action::Upstream(upstream) => vec![*upstream],
+                config::Action::Split(shares) => shares.iter().map(|(upstream, _)| *upstream).collect(),
+                config::Action::Respond { .. } | config::Action::Redirect { .. } => Vec::new(),
+            },
+        }
+    }
+
+    /// All that some upstreams have come to.
+    fn outcomes(&self, upstreams: &[usize]) -> Outcomes {
+        let of = |upstream: &usize| self.metrics.outcomes(&self.parts.upstreams[*upstream].name);
+        upstreams.iter().map(of).fold(Outcomes::default(), |sum, outcomes| sum.and(&outcomes))
+    }
+
+    /// What they had come to at the oldest mark.
+    fn marked(&self, upstreams: &[usize]) -> Outcomes {
+        let marks = self.marks.lock();
+        let Some((_, marked)) = marks.front() else { return Outcomes::default() };
+        upstreams.iter().filter_map(|upstream| marked.get(*upstream)).fold(Outcomes::default(), |sum, o| sum.and(o))
+    }
+
+    fn mark(&self, now: Instant) {
+        let mut marks = self.marks.lock();
+        if marks.back().is_some_and(|(at, _)| now < *at + MARK_EVERY) {
+            return;
+        }
+        let upstreams = 0..self.parts.upstreams.len();
+        marks.push_back((now, upstreams.map(|upstream| self.outcomes(&[upstream])).collect()));
+        if marks.len() > MARKS {
+            marks.pop_front();
+        }
+    }
+
+    fn verdicts(&self, now: Instant) -> Vec<(String, Verdict)> {
+        let placed = self.parts.placed.lock().clone();
+        let mut verdicts = Vec::new();
+        for (name, record) in self.records.lock().iter_mut() {
+            let Some(trial) = &mut record.trial else { continue };
+            let mut passed = true;
+            let mut worse = None;
+            for judge in &mut trial.judges {
+                let own = || placed[judge.placed].uses().filter(|used| used.plugin().name() == name);
+                let faults = own().map(Use::faulted).sum();
+                match judge.probation.look(now, faults, &self.outcomes(&judge.upstreams)) {
+                    Verdict::Undecided => passed = false,
+                    Verdict::Passed => {}
+                    Verdict::Worse(why) => {
+                        let last = own().find_map(Use::last_fault).filter(|_| faults > 0);
+                        let last = last.map_or_else(String::new, |fault| format!(" ({fault})"));
+                        worse.get_or_insert(format!("in `{}` {why}{last}", placed[judge.placed].used.name()));
+                    }
+                }
+            }
+            match worse {
+                Some(why) => verdicts.push((name.clone(), Verdict::Worse(why))),
+                None if passed => verdicts.push((name.clone(), Verdict::Passed)),
+                None => {}
+            }
+        }
+        verdicts
+    }
+
+    /// Ends a probation well.
+    fn pass(&self, name: &str) {
+        let Some(trial) = self.records.lock().get_mut(name).and_then(|record| record.trial.take()) else { return };
+        let seats = self.seats(&trial);
+        for worker in &self.workers {
+            drop(worker.send(Order::Release(seats.clone())));
+        }
+    }
+
+    /// Has the version before serve again, and remembers this one.
+    async fn go_back(&self, name: &str, why: String) {
+        let Some(serving) = self.serving(name) else { return };
+        let Some(trial) = self.records.lock().get_mut(name).and_then(|record| record.trial.take()) else { return };
+        let seats = self.seats(&trial);
+        let switched: Vec<_> = (self.workers.iter())
+            .map(|worker| {
+                let (done, switched) = oneshot::channel();
+                drop(worker.send(Order::GoBack(seats.clone(), done)));
+                switched
+            })
+            .collect();
+        {
+            let mut placed = self.parts.placed.lock();
+            for (at, used) in trial.previous {
+                placed[at].used = used;
+            }
+        }
+        let digest = serving.plugin().digest();
+        {
+            let mut records = self.records.lock();
+            let record = records.entry(name.to_owned()).or_default();
+            record.refused.retain(|refused| !refused.is(digest));
+            record.refused.push_back(RefusedVersion { digest: format!("sha256:{digest}"), why: why.clone() });
+            if record.refused.len() > MOST_REFUSED {
+                record.refused.pop_front();
+            }
+            record.note(ChangeKind::TakenBack, digest, Some(why.clone()));
+        }
+        let (digest, generation) = (serving.plugin().short_digest(), serving.generation());
+        let before = self.serving(name);
+        let back_to = before.as_ref().map_or("", |used| used.plugin().short_digest());
+        warn!(plugin = name, digest, generation, back_to, "taken back on probation: {why}");
+        wait_for(switched).await;
+    }
+
+    fn seats(&self, trial: &OnTrial) -> Vec<Seat> {
+        let placed = self.parts.placed.lock();
+        trial.previous.iter().map(|(at, _)| placed[*at].seat).collect()
+    }
+
+    fn replaced(&self, name: &str, serving: &Use, changed: bool) -> Replaced {
+        let placed = self.parts.placed.lock();
+        let uses = placed.iter().flat_map(Placed::uses).filter(|used| used.plugin().name() == name);
+        Replaced {
+            plugin: name.to_owned(),
+            digest: format!("sha256:{}", serving.plugin().digest()),
+            generation: serving.generation(),
+            changed,
+            uses: uses.map(|used| used.name().to_owned()).collect(),
+        }
+    }
+
+    /// Logs and counts how a swap ended.
+    fn tell(&self, name: &str, digest: &str, outcome: &Result<Replaced, NotReplaced>) {
+        let short = digest.get(..12).unwrap_or(digest);
+        let (kind, why) = match outcome {
+            Ok(Replaced { changed: false, .. }) => {
+                return info!(plugin = name, digest = short, "this version serves already");
+            }
+            Ok(Replaced { generation, uses, .. }) => {
+                info!(plugin = name, digest = short, generation, uses = uses.len(), "a new version serves");
+                (ChangeKind::Replaced, None)
+            }
+            Err(NotReplaced::Unknown(why)) => {
+                return warn!(plugin = name, digest = short, "nothing was replaced: {why}");
+            }
+            Err(not) => {
+                warn!(plugin = name, digest = short, "not replaced, the old version serves on: {not}");
+                (ChangeKind::Failed, Some(not.to_string()))
+            }
+        };
+        let mut records = self.records.lock();
+        let record = records.entry(name.to_owned()).or_default();
+        if kind == ChangeKind::Replaced {
+            record.refused.retain(|refused| !refused.is(digest));
+        }
+        record.note(kind, digest, why);
+    }
+}
+
+impl Record {
+    fn note(&mut self, kind: ChangeKind, digest: &str, why: Option<String>) {
+        self.counts[kind as usize] += 1;
+        self.last = Some(Change { kind, at: SystemTime::now(), digest: format!("sha256:{digest}"), why });
+    }
+}
+
+/// The use that follows `used` when the plugin `name` is replaced, in it or behind it; `None` when it is in neither.
+fn renewed(host: &PluginHost, used: &Use, name: &str, plugin: &Plugin) -> Result<Option<Use>, PluginError> {
+    let behind = match used.behind() {
+        Some(behind) => renewed(host, behind, name, plugin)?,
+        None => None,
+    };
+    let is_own = used.plugin().name() == name;
+    if !is_own && behind.is_none() {
+        return Ok(None);
+    }
+    let plugin = if is_own { plugin } else { used.plugin() };
+    let behind = match behind.or_else(|| used.behind().cloned()) {
+        None if plugin.delegates() => Some(round_robin(host, used)?),
+        behind => behind,
+    };
+    used.successor(plugin, behind).map(Some)
+}
+
+/// What stands behind a balancer that begins to leave a part of the decision to another.
+fn round_robin(host: &PluginHost, used: &Use) -> Result<Use, PluginError> {
+    let name = "round-robin";
+    let component = builtin::find(name).map_or(&[][..], |builtin| builtin.component);
+    let plugin = host.load(name, component, Limits::default())?;
+    plugin.use_as(Kind::Balancer, &format!("{}, then", used.name()), &config::Settings::default())
+}
+
+/// A use with those behind it.
+fn previous_uses(used: &Use) -> impl Iterator<Item = &Use> {
+    std::iter::successors(Some(used), |used| used.behind())
+}
+
+/// Does something slow away from the control thread.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PluginError> + Send + 'static,
+) -> Result<T, NotReplaced> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|error| unfit(&error)),
+        Err(_) => Err(NotReplaced::Broken("building the plugin panicked: a bug of the proxy".into())),
+    }
+}
+
+async fn wait_for(switched: Vec<oneshot::Receiver<()>>) {
+    for worker in switched {
+        // A worker that has ended serves nothing any more.
+        let _ = worker.await;
+    }
+}
+
+fn unfit(error: &PluginError) -> NotReplaced {
+    NotReplaced::Unfit(match error {
+        PluginError::Refused { use_name, issues, .. } => {
+            let issues: Vec<_> = (issues.iter())
+                .map(|issue| {
+                    if issue.path.is_empty() {
+                        issue.message.clone()
+                    } else {
+                        format!("`{}`: {}", issue.path, issue.message)
+                    }
+                })
+                .collect();
+            format!("it refuses the settings of {use_name}: {}", issues.join("; "))
+        }
+        error => chain(error),
+    })
+}
