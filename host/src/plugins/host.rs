@@ -28,6 +28,8 @@ pub(super) struct Host {
     pub(super) ticker: Ticker,
     pub(super) clock: Clock,
     pub(super) builder: Builder,
+    /// Whether instructions are counted.
+    pub(super) metered: bool,
     engine: Engine,
     linker: Linker<State>,
     /// What is compiled and still in use, by digest.
@@ -94,7 +96,7 @@ impl PluginHost {
         let ticker = Ticker::start(&engine)?;
         let builder = Builder::start()?;
         let compiled = Mutex::default();
-        Ok(Self(Arc::new(Host { ticker, clock: Clock::start(), builder, engine, linker, compiled })))
+        Ok(Self(Arc::new(Host { ticker, clock: Clock::start(), builder, metered, engine, linker, compiled })))
     }
 
     /// Makes a plugin of a file's bytes: compiles it, unless the same bytes are in use already, and looks at what it
