@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::admin::{Change, ChangeKind, NotReplaced, RefusedVersion, Replaced};
 use crate::config;
@@ -260,7 +260,7 @@ impl Turnover {
         let short = digest.get(..12).unwrap_or(digest);
         let (kind, why) = match outcome {
             Ok(Replaced { changed: false, .. }) => {
-                return info!(plugin = name, digest = short, "this version serves already");
+                return debug!(plugin = name, digest = short, "this version serves already");
             }
             Ok(Replaced { generation, uses, .. }) => {
                 info!(plugin = name, digest = short, generation, uses = uses.len(), "a new version serves");
