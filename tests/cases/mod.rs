@@ -23,6 +23,7 @@ mod rewriters;
 mod rewriting;
 mod routing;
 mod smuggling;
+mod substitute;
 mod timeouts;
 mod upstream_faults;
 mod websocket;

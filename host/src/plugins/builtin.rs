@@ -150,6 +150,12 @@ mod tests {
     }
 
     #[test]
+    fn a_password_may_take_longer_to_check_than_other_rewriting() {
+        assert_eq!(deadline("basic-auth"), Some(Duration::from_secs(1)));
+        assert_eq!(deadline("set-headers"), None);
+    }
+
+    #[test]
     fn set_headers_sets_appends_and_removes() {
         let set = table([("X-Real-IP", scalar("$remote_addr")), ("host", scalar("${host}.internal"))]);
         let append = table([("via", list(["1.1 a", "1.1 $scheme-$upstream"]))]);

@@ -29,8 +29,9 @@ const MOST: usize = 1_000_003;
 
 impl Setting for TableSize {
     fn from_text(text: &str) -> Result<Self, String> {
-        let is_prime =
-            |size: usize| (2..size).take_while(|divisor| divisor * divisor <= size).all(|divisor| size % divisor != 0);
+        let is_prime = |size: usize| {
+            (2..size).take_while(|divisor| divisor * divisor <= size).all(|divisor| !size.is_multiple_of(divisor))
+        };
         match text.parse() {
             Ok(size @ 2..=MOST) if is_prime(size) => Ok(Self(size)),
             Ok(size @ 2..=MOST) => {

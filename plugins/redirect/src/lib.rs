@@ -3,7 +3,7 @@
 use regex_lite::Regex;
 use staunch_plugin::template::{Facts, Template};
 use staunch_plugin::{
-    Config, Invalid, LocalResponse, RequestAction, RequestRewriter, Rewriter, RewriterNeeds, Setting, choose,
+    Config, Invalid, LocalResponse, RequestAction, RequestRewriter, Rewriter, RewriterNeeds, Setting, Wanted, choose,
 };
 
 struct Redirect {
@@ -164,8 +164,6 @@ fn is_here(target: &str, facts: &Facts) -> bool {
 }
 
 staunch_plugin::export!(rewriter: Redirect + request);
-
-use staunch_plugin::Wanted;
 
 #[cfg(test)]
 mod tests {
