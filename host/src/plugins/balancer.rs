@@ -100,6 +100,19 @@ impl ReadyBalancer {
         &self.0.needs
     }
 
+    /// The balancer, called where it stands. For who has no worker.
+    pub fn as_balancer(&self) -> &dyn Balancer {
+        &self.0
+    }
+
+    /// Hands another membership to the live instance, which a proxy never does: it takes a new instance.
+    ///
+    /// # Errors
+    /// When the plugin fails.
+    pub fn update(&self, members: Arc<[Member]>) -> Result<(), PluginError> {
+        self.0.live.borrow_mut().update(members)
+    }
+
     /// Hands it what the balancer before it has learned.
     ///
     /// # Errors
@@ -162,10 +175,10 @@ impl Live {
             latency: core.plugin.reads_latency() || behind.reads_latency(),
             key: instance.asked().key.clone(),
         };
-        let clock = core.plugin.host().clock;
         Ok(Self {
             needs,
-            clock,
+            clock: core.plugin.host().clock,
+            now: core.now(),
             deadline: core.deadline(),
             slot: Slot::new(core, worker, instance),
             table,
@@ -173,7 +186,6 @@ impl Live {
             feedback,
             samples: Vec::with_capacity(feedback.map_or(0, |feedback| feedback.batch)),
             oldest: 0,
-            now: clock.now(),
         })
     }
 
@@ -272,6 +284,13 @@ impl Live {
         }
     }
 
+    fn update(&mut self, members: Arc<[Member]>) -> Result<(), PluginError> {
+        let core = self.slot.core.clone();
+        self.table = Table::new(core.next_version(), members, self.table.loads.clone());
+        self.unheard.clear();
+        self.slot.live().map_or(Ok(()), |instance| update(&core, instance, &self.table))
+    }
+
     pub(super) fn change(&mut self, changes: &[EndpointChange]) {
         for change in changes {
             let Some(at) = self.table.position(change.id) else { continue };
@@ -361,6 +380,11 @@ impl Live {
 /// A configured instance that knows the membership.
 fn build(core: &Arc<UseCore>, worker: usize, table: &Table) -> Result<Instance<Guest>, PluginError> {
     let mut instance = Instance::build(core, worker, Some(table.loads.clone()), bind)?;
+    update(core, &mut instance, table)?;
+    Ok(instance)
+}
+
+fn update(core: &UseCore, instance: &mut Instance<Guest>, table: &Table) -> Result<(), PluginError> {
     let endpoints = table.endpoints();
     if core.behind.is_some() {
         instance.behind().expect(table);
@@ -369,8 +393,7 @@ fn build(core: &Arc<UseCore>, worker: usize, table: &Table) -> Result<Instance<G
         .call(Phase::Update, SETUP_DEADLINE, |guest, store| {
             guest.balancer.call_update(store, table.version, &endpoints)
         })
-        .map_err(|fault| core.failed("update", fault))?;
-    Ok(instance)
+        .map_err(|fault| core.failed("update", fault))
 }
 
 fn bind(core: &UseCore, store: &mut Store<State>, linked: &Linked) -> wasmtime::Result<Guest> {

@@ -40,12 +40,13 @@ impl Compiler {
         match COMPILER.get() {
             Some(compiler) => Ok(compiler.clone()),
             // Who comes second drops what it has made.
-            None => Self::new().map(|compiler| COMPILER.get_or_init(|| Arc::new(compiler)).clone()),
+            None => Self::new(false).map(|compiler| COMPILER.get_or_init(|| Arc::new(compiler)).clone()),
         }
     }
 
-    fn new() -> Result<Self, PluginError> {
-        let engine = engine::engine()?;
+    /// A metered one makes code that counts its instructions.
+    pub(super) fn new(metered: bool) -> Result<Self, PluginError> {
+        let engine = engine::engine(metered)?;
         let linker = imports::linker(&engine).map_err(|error| PluginError::Engine { message: format!("{error:#}") })?;
         Ok(Self { engine, linker, compiled: Mutex::default(), kept: Mutex::default() })
     }

@@ -64,7 +64,18 @@ impl PluginHost {
     /// # Errors
     /// When this machine has no support for compiled code, or no thread can be started.
     pub fn new() -> Result<Self, PluginError> {
-        let compiler = Compiler::of_process()?;
+        Self::with(Compiler::of_process()?)
+    }
+
+    /// A host whose plugins run slower and count the instructions of each call, for a [`Simulation`] to tell.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn metered() -> Result<Self, PluginError> {
+        Self::with(Arc::new(Compiler::new(true)?))
+    }
+
+    fn with(compiler: Arc<Compiler>) -> Result<Self, PluginError> {
         let ticker = Ticker::start(compiler.engine())?;
         let builder = Builder::start()?;
         Ok(Self(Arc::new(Host { ticker, clock: Clock::start(), builder, compiler })))

@@ -41,6 +41,7 @@ mod rebuild;
 mod retry;
 mod rewriter;
 mod shared;
+mod simulation;
 mod tally;
 mod uses;
 mod values;
@@ -53,6 +54,7 @@ mod tests;
 use std::fmt;
 
 pub use balancer::{Member, ReadyBalancer};
+pub(crate) use clock::thread_cpu_time;
 pub use compiler::digest;
 pub use error::{CONTRACT, ConfigIssue, Fault, PluginError};
 pub use faults::Cause;
@@ -62,6 +64,7 @@ pub use metrics::{MetricValue, PluginMetric};
 pub use probation::{Probation, Verdict};
 pub use retry::ReadyRetry;
 pub use rewriter::ReadyRewriter;
+pub use simulation::{Cost, Simulation};
 pub use uses::{Surroundings, Use, UseStatus};
 
 /// What a plugin decides.
