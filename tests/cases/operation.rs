@@ -252,6 +252,72 @@ fn a_built_in_plugin_can_be_replaced_until_the_next_start() {
 }
 
 #[test]
+fn retry_policies_and_rewriters_are_replaced_alike() {
+    let naming = |value: &str| {
+        Guest::request_rewriter(
+            "(call $set (i32.const 100) (i32.const 9) (i32.const 110) (i32.const 1)) (call $fields)",
+        )
+        .function(&format!("(data (i32.const 100) \"x-version\") (data (i32.const 110) \"{value}\")"))
+        .wat()
+    };
+    let own_file = Own::of(naming("1"));
+    let origin = Upstream::replying("");
+    let proxy = Proxy::with(&format!(
+        "{ADMIN}[plugins.own]\npath = \"{}\"\n[upstreams.api]\nendpoints = [\"{origin}\"]\n\
+         [[routes]]\nupstream = \"api\"\nrewrite = [\"own\"]\n",
+        own_file.file().display()
+    ));
+    let mut client = Client::to(&proxy);
+    client.get("/");
+    assert_eq!(put(&proxy, naming("2")).status, 200);
+    client.get("/");
+    let versions: Vec<_> =
+        origin.received().iter().map(|request| request.field("x-version").map(str::to_owned)).collect();
+    assert_eq!(versions, [Some("1".to_owned()), Some("2".to_owned())]);
+
+    let own_file = Own::of(Guest::retry("(call $give_up)").wat());
+    let endpoints = [Upstream::refusing(), Upstream::replying("good")];
+    let proxy = Proxy::with(&format!(
+        "{ADMIN}[plugins.own]\npath = \"{}\"\n[upstreams.api]\nendpoints = [\"{}\", \"{}\"]\n\
+         [upstreams.api.passive]\nmax_fails = 0\n[upstreams.api.retry]\nplugin = \"own\"\n",
+        own_file.file().display(),
+        endpoints[0],
+        endpoints[1]
+    ));
+    let mut statuses = [proxy.get("/").status, proxy.get("/").status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 502]);
+    assert_eq!(put(&proxy, Guest::retry("(call $again (i64.const 0) (i32.const 1))").wat()).status, 200);
+    assert_eq!([proxy.get("/").status, proxy.get("/").status], [200, 200]);
+}
+
+#[test]
+fn a_balancer_behind_another_is_replaced_where_it_stands() {
+    let own_file = Own::of(picking(0, 0));
+    let config = own_file
+        .config("", &numbered(2))
+        .replace("balance = \"own\"", "balance = { plugin = \"sticky\", then = \"own\" }");
+    let proxy = Proxy::with(&format!("{ADMIN}{config}"));
+    assert_eq!(proxy.get("/").text(), "0");
+
+    let replaced = put(&proxy, picking(1, 1));
+
+    assert_eq!(replaced.status, 200, "{}", replaced.text());
+    assert_eq!(proxy.get("/").text(), "1");
+    let status = own(&proxy);
+    assert_eq!((&status["generation"], &status["fallbacks"]), (&2.into(), &0.into()), "{status}");
+    let looping = Guest::balancer("unreachable").wat();
+    let digest = status["digest"].clone();
+    assert_eq!(put(&proxy, looping).status, 200);
+    eventually(|| {
+        assert_eq!(proxy.get("/").status, 200);
+        own(&proxy)["last_change"]["outcome"] == "taken_back"
+    });
+    assert_ne!(own(&proxy)["digest"], digest, "the second was on probation itself: the first serves again");
+    assert_eq!(proxy.get("/").text(), "0");
+}
+
+#[test]
 fn a_watched_file_takes_over_when_it_changes() {
     let own_file = Own::of(picking(0, 0));
     let proxy = own_file.proxy("watch = true", &numbered(2));

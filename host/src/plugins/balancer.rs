@@ -52,8 +52,8 @@ pub(super) struct Live {
     clock: Clock,
     deadline: Duration,
     table: Table,
-    /// What changed since the latest recipe was written.
-    unheard: Vec<wit::EndpointChange>,
+    /// Positions in the table of what changed since the latest recipe was written.
+    unheard: Vec<u32>,
     /// How the plugin itself wants to hear of outcomes.
     feedback: Option<Feedback>,
     samples: Vec<feedback::Sample>,
@@ -299,8 +299,11 @@ impl Live {
                 continue;
             }
             self.table.states[at] = (change.weight, ready);
-            self.unheard.retain(|earlier| earlier.id != change.id);
-            self.unheard.push(wit::EndpointChange { id: change.id, weight: change.weight, ready });
+            self.unheard.push(at as u32);
+        }
+        if self.unheard.len() > 2 * self.table.members.len() {
+            self.unheard.sort_unstable();
+            self.unheard.dedup();
         }
         if !self.unheard.is_empty() {
             self.tell();
@@ -313,12 +316,16 @@ impl Live {
         if self.unheard.is_empty() {
             return true;
         }
-        let changes: Vec<_> =
-            self.unheard.iter().map(|c| EndpointChange { id: c.id, weight: c.weight, ready: c.ready }).collect();
+        self.unheard.sort_unstable();
+        self.unheard.dedup();
+        let changes: Vec<_> = self.unheard.drain(..).map(|at| self.table.now(at as usize)).collect();
         instance.behind().change(&changes);
+        let changes: Vec<_> = changes
+            .into_iter()
+            .map(|EndpointChange { id, weight, ready }| wit::EndpointChange { id, weight, ready })
+            .collect();
         let told =
-            instance.call(Phase::Other, self.deadline, |guest, store| guest.balancer.call_change(store, &self.unheard));
-        self.unheard.clear();
+            instance.call(Phase::Other, self.deadline, |guest, store| guest.balancer.call_change(store, &changes));
         told.map_err(|fault| self.fault(&fault)).is_ok()
     }
 
@@ -415,6 +422,12 @@ impl Table {
         let states = at.iter().map(|&at| self.states[at]).collect();
         let positions = positions(&members);
         Self { version: self.version, members, states, positions, loads: self.loads.clone() }
+    }
+
+    /// How the member at a position stands now.
+    fn now(&self, at: usize) -> EndpointChange {
+        let (weight, ready) = self.states[at];
+        EndpointChange { id: self.members[at].endpoint.id, weight, ready }
     }
 
     fn position(&self, slot: EndpointId) -> Option<usize> {

@@ -203,6 +203,11 @@ impl Use {
         self.0.behind.as_ref()
     }
 
+    /// This use and those behind it.
+    pub fn chain(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |used| used.behind())
+    }
+
     /// Notes that this version serves.
     pub fn take_over(&self) {
         self.0.lasting.generation.fetch_max(self.0.generation, Relaxed);

@@ -91,7 +91,7 @@ impl Parts {
 impl Placed {
     /// Its uses: the one in the place, and those behind it.
     pub(crate) fn uses(&self) -> impl Iterator<Item = &Use> {
-        std::iter::successors(Some(&self.used), |used| used.behind())
+        self.used.chain()
     }
 }
 

@@ -11,8 +11,9 @@ use crate::plugins::bindings::staunch::plugin::{pace, request, response, routing
 use crate::plugins::imports::copied::Copied;
 use crate::plugins::instance::{Phase, State};
 
-/// Headers that a pick may add to its response.
+/// Headers that a pick may add to its response, and bytes of them.
 const MOST_APPENDED: usize = 8;
+const MOST_APPENDED_BYTES: usize = 8 * 1024;
 /// How long a rewriter may hold a request back.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
@@ -55,7 +56,8 @@ impl selection::Host for State {
         edit.check()?;
         let FieldEdit::Append(name, value) = edit else { return Ok(()) };
         self.during(Phase::Pick, |facts| {
-            if facts.appended.len() < MOST_APPENDED {
+            let bytes: usize = facts.appended.iter().map(|(name, value)| name.len() + value.len()).sum();
+            if facts.appended.len() < MOST_APPENDED && bytes + name.len() + value.len() <= MOST_APPENDED_BYTES {
                 facts.appended.push((name, value));
             }
         })
