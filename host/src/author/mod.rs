@@ -5,6 +5,7 @@
 //!
 //! [`Simulation`]: crate::plugins::Simulation
 
+pub mod bench;
 pub mod cases;
 pub mod check;
 mod people;

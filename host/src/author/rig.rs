@@ -113,14 +113,32 @@ impl Rig {
 
     /// A pick for the request that stands in the exchange.
     pub(super) fn pick_here(&mut self, random: u64) -> Result<Pick, Broke> {
+        let context = self.context(random);
+        self.call(context)
+    }
+
+    /// A pick for somebody, and the time it took.
+    pub(super) fn time_pick(&mut self, who: u64, random: u64) -> Result<(Pick, Duration), Broke> {
+        people::ask(&mut self.exchange, who, &self.ready.needs().key);
+        let context = self.context(random);
+        let began = std::time::Instant::now();
+        let pick = self.call(context);
+        let took = began.elapsed();
+        pick.map(|pick| (pick, took))
+    }
+
+    fn context(&mut self, random: u64) -> PickContext {
         self.exchange.appended.clear();
-        let context = PickContext {
+        PickContext {
             key: people::read_key(&mut self.exchange, &self.ready.needs().key),
             random,
             now: self.simulation.now(),
             attempt: self.exchange.tried.len() as u32,
             previous: self.exchange.tried.last().copied(),
-        };
+        }
+    }
+
+    fn call(&mut self, context: PickContext) -> Result<Pick, Broke> {
         match self.ready.as_balancer().pick(&mut self.exchange, context) {
             Pick::Abstain => Err(self.broke()),
             pick => Ok(pick),

@@ -26,6 +26,8 @@ pub(super) struct Host {
     pub(super) ticker: Ticker,
     pub(super) clock: Clock,
     pub(super) builder: Builder,
+    /// Whether instructions are counted.
+    pub(super) metered: bool,
     compiler: Arc<Compiler>,
 }
 
@@ -64,7 +66,7 @@ impl PluginHost {
     /// # Errors
     /// When this machine has no support for compiled code, or no thread can be started.
     pub fn new() -> Result<Self, PluginError> {
-        Self::with(Compiler::of_process()?)
+        Self::with(Compiler::of_process()?, false)
     }
 
     /// A host whose plugins run slower and count the instructions of each call, for a [`Simulation`] to tell.
@@ -72,13 +74,13 @@ impl PluginHost {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn metered() -> Result<Self, PluginError> {
-        Self::with(Arc::new(Compiler::new(true)?))
+        Self::with(Arc::new(Compiler::new(true)?), true)
     }
 
-    fn with(compiler: Arc<Compiler>) -> Result<Self, PluginError> {
+    fn with(compiler: Arc<Compiler>, metered: bool) -> Result<Self, PluginError> {
         let ticker = Ticker::start(compiler.engine())?;
         let builder = Builder::start()?;
-        Ok(Self(Arc::new(Host { ticker, clock: Clock::start(), builder, compiler })))
+        Ok(Self(Arc::new(Host { ticker, clock: Clock::start(), builder, metered, compiler })))
     }
 
     /// Makes a plugin of a file's bytes: compiles it, unless the same bytes are in use already, and looks at what it

@@ -240,14 +240,17 @@ impl<G> Instance<G> {
 /// Notes what a call has cost.
 #[cold]
 fn measure(simulation: &Simulation, store: &mut Store<State>) {
-    let left = store.get_fuel().unwrap_or(u64::MAX);
+    let left = if store.data().core.plugin.host().metered { store.get_fuel().unwrap_or(u64::MAX) } else { u64::MAX };
     simulation.called(u64::MAX - left, store.data().limiter.used.memory());
     fill_up(store);
 }
 
-/// Gives the next call of a metered plugin all it can use; others have no meter.
+/// Gives the next call of a metered plugin all it can use.
 fn fill_up(store: &mut Store<State>) {
-    let _ = store.set_fuel(u64::MAX);
+    if store.data().core.plugin.host().metered {
+        // It is known to have a meter.
+        let _ = store.set_fuel(u64::MAX);
+    }
 }
 
 /// A store with its limits.

@@ -377,7 +377,9 @@ impl UseCore {
             Kind::Balancer | Kind::Retry => Duration::from_millis(10),
             Kind::Rewriter => Duration::from_millis(20),
         };
-        self.plugin.limits().deadline.unwrap_or(default)
+        let deadline = self.plugin.limits().deadline.unwrap_or(default);
+        // To count instructions takes time too.
+        if self.plugin.host().metered { deadline * 3 / 2 } else { deadline }
     }
 
     /// Whether a message passes as it is when a rewriter fails.

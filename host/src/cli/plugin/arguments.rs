@@ -27,6 +27,8 @@ pub(crate) enum PluginCommand {
     Check(CheckArguments),
     /// Runs recorded cases against a plugin, with no proxy around it.
     Test(TestArguments),
+    /// Measures what a plugin's calls cost, with no proxy around it.
+    Bench(BenchArguments),
 }
 
 #[derive(Debug, Args)]
@@ -72,6 +74,14 @@ pub(crate) struct TestArguments {
     /// Another file of the plugin than the one that the cases name.
     #[arg(long, value_name = "FILE")]
     pub(super) plugin: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArguments {
+    /// A component, a core module or WAT text; or the name of a built-in plugin.
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) settings: SettingsArguments,
 }
 
 /// The plugin's own settings.

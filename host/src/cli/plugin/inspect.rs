@@ -28,6 +28,16 @@ fn describe(plugin: &Plugin) -> String {
     };
     line("plugin", plugin.name());
     line("kind", &kinds.iter().map(Kind::to_string).collect::<Vec<_>>().join(", "));
+    let exports = plugin.exports();
+    for (has, what) in [
+        (exports.feedback, "hears how attempts end"),
+        (plugin.delegates(), "leaves a part of the decision to the balancer behind it (`then`)"),
+        (exports.handover, "hands what it has learned to the version that replaces it"),
+    ] {
+        if has {
+            line("", what);
+        }
+    }
     line("contract", &format!("staunch:plugin@{}", plugin.contract()));
     line("size", &format!("{} bytes", plugin.size()));
     line("sha256", plugin.digest());
@@ -53,13 +63,14 @@ fn asked_for(plugin: &Plugin, kind: Kind) -> Result<String, PluginError> {
         Kind::Retry => retry_needs(used.retry(0)?.needs()),
         Kind::Rewriter => {
             let sides = used.rewriter(0)?.sides();
-            match (sides.request, sides.response) {
-                (true, true) => "request heads, response heads",
-                (true, false) => "request heads",
-                (false, true) => "response heads",
-                (false, false) => "nothing",
-            }
-            .to_owned()
+            let asked = [
+                (sides.request, "request heads"),
+                (sides.request_body, "request bodies"),
+                (sides.response, "response heads"),
+                (sides.response_body, "response bodies"),
+            ];
+            let asked: Vec<_> = asked.into_iter().filter(|(asks, _)| *asks).map(|(_, what)| what.to_owned()).collect();
+            list(&asked)
         }
     })
 }

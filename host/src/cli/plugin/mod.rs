@@ -1,6 +1,7 @@
 //! `staunch plugin …`: what the author of a plugin has.
 
 mod arguments;
+mod bench;
 mod check;
 mod inspect;
 mod project;
@@ -23,6 +24,7 @@ pub(super) fn execute(command: PluginCommand) -> Result<(), Failure> {
         PluginCommand::Build { folder } => project::build(&folder),
         PluginCommand::Inspect { file } => inspect::inspect(&file),
         PluginCommand::Check(arguments) => check::check(&arguments),
+        PluginCommand::Bench(arguments) => bench::bench(&arguments),
         PluginCommand::Test(arguments) => test::test(&arguments),
     }
 }

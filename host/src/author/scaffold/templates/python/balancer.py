@@ -1,4 +1,4 @@
-"""Picks the ready endpoint with the fewest requests in flight for its weight, and among equals by chance."""
+"""Picks two ready endpoints by chance, and of these the one with fewer requests in flight for its weight."""
 
 from componentize_py_types import Err
 from wit_world import exports
@@ -11,6 +11,8 @@ class State:
     """An instance of a plugin is one module, so there is one of it."""
 
     endpoints: list[Endpoint] = []
+    # Where the first attempt of a request may go to.
+    candidates: list[Endpoint] = []
 
 
 class Lifecycle(exports.Lifecycle):
@@ -23,26 +25,33 @@ class Lifecycle(exports.Lifecycle):
 class Balancer(exports.Balancer):
     def update(self, version: int, endpoints: list[Endpoint]) -> None:
         State.endpoints = endpoints
+        State.candidates = usable([])
 
     def change(self, changes: list[EndpointChange]) -> None:
         by_id = {change.id: change for change in changes}
         for endpoint in State.endpoints:
             if change := by_id.get(endpoint.id):
                 endpoint.weight, endpoint.ready = change.weight, change.ready
+        State.candidates = usable([])
 
     def pick(self, cx: PickContext) -> int:
-        active = loads.active_all()
-        tried = selection.tried() if cx.attempt > 0 else []
-        count = len(State.endpoints)
-        # Chance says where to begin, so that equals have equal parts.
-        start = cx.random % count if count else 0
-
-        def order(endpoint: Endpoint) -> tuple[bool, int, float]:
-            in_flight = active[endpoint.id] if endpoint.id < len(active) else 0
-            return endpoint.id in tried, endpoint.priority, in_flight / max(1, endpoint.weight)
-
-        rotated = (State.endpoints[(start + step) % count] for step in range(count))
-        best = min((endpoint for endpoint in rotated if endpoint.ready), key=order, default=None)
-        if best is None:
+        candidates = (usable(selection.tried()) if cx.attempt > 0 else []) or State.candidates
+        count = len(candidates)
+        if count == 0:
             raise Err(PickError.UNAVAILABLE)
-        return best.id
+        first = (cx.random >> 32) % count
+        if count == 1:
+            return candidates[first].id
+        other = (first + 1 + (cx.random & 0xFFFFFFFF) % (count - 1)) % count
+        return min(candidates[first], candidates[other], key=load).id
+
+
+def usable(tried: list[int]) -> list[Endpoint]:
+    """The endpoints that are ready and not tried, of the first priority group that has any."""
+    ready = [endpoint for endpoint in State.endpoints if endpoint.ready and endpoint.id not in tried]
+    group = min((endpoint.priority for endpoint in ready), default=0)
+    return [endpoint for endpoint in ready if endpoint.priority == group]
+
+
+def load(endpoint: Endpoint) -> float:
+    return loads.active(endpoint.id) / max(1, endpoint.weight)
