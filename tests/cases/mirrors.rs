@@ -11,13 +11,17 @@ use crate::harness::{ADMIN, Client, Proxy, Upstream};
 /// What the mirrors are written in; `tests/languages/README.md` says what they do.
 const MIRRORS: [&str; 4] = ["c", "zig", "go", "ts"];
 
+fn file(language: &str) -> Option<PathBuf> {
+    let Some(examples) = std::env::var_os("STAUNCH_EXAMPLES").map(PathBuf::from) else {
+        println!("skipped: STAUNCH_EXAMPLES is not set (tests/languages/build)");
+        return None;
+    };
+    Some(examples.join("../../tests/languages/target").join(format!("{language}.wasm")))
+}
+
 /// A proxy with a mirror in every place, and its two origins; none where they are not built.
 fn mirror(language: &str, settings: &str) -> Option<Result<(Proxy, [Upstream; 2]), String>> {
-    let folder = std::env::var_os("STAUNCH_EXAMPLES").map(PathBuf::from).or_else(|| {
-        println!("skipped: STAUNCH_EXAMPLES is not set (tests/languages/build)");
-        None
-    })?;
-    let plugin = folder.join("../../tests/languages/target").join(format!("{language}.wasm"));
+    let plugin = file(language)?;
     let origins = ["A", "B"].map(|name| {
         Upstream::answering(move |request| {
             let target = request.head.line.split(' ').nth(1).unwrap_or_default();
@@ -137,6 +141,31 @@ fn every_language_says_of_rewriting_what_the_contract_says() {
         let received = a.received().pop().expect("a request").body;
         assert!(received.len() == 300_001 && received.starts_with(b"XXX") && received.ends_with(b"X!"), "{language}");
         assert_faultless(&proxy, language);
+    }
+}
+
+#[test]
+fn every_language_hands_over_what_it_learned() {
+    for language in MIRRORS {
+        let Some(started) = mirror(language, "") else { return };
+        let (proxy, _origins) = started.expect(language);
+        let mut client = Client::to(&proxy);
+        let mut observed = || {
+            let seen = client.ask("GET", "/plain", "X-Key: alpha\r\n");
+            seen.field("x-seen").and_then(|seen| seen.rsplit(' ').next().map(str::to_owned)).expect("it was picked")
+        };
+        assert_eq!([observed(), observed()], ["0", "200"], "{language}");
+
+        // Another version: the same with a custom section at its end.
+        let mut next = std::fs::read(file(language).expect("built")).expect("it is there");
+        next.extend(b"\0\x02\x01v");
+        let mut admin = Client::connect(proxy.admin_address());
+        let head = format!("PUT /api/plugins/mirror HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", next.len());
+        admin.send([head.as_bytes(), &next].concat());
+        let answer = admin.response();
+
+        assert_eq!(answer.status, 200, "{language}: {}", answer.text());
+        assert_eq!(observed(), "3", "{language}: the length of what was saved, 200");
     }
 }
 
