@@ -16,7 +16,7 @@ pub fn tried() -> Vec<EndpointId> {
 }
 
 /// Adds a header to the response, if it comes from the endpoint that this pick names: a cookie that brings the client
-/// back to it. At most 8; names and values as in [`crate::FieldEdit`].
+/// back to it. At most 8 of together 8 KiB, more are ignored; names and values as in [`crate::FieldEdit`].
 pub fn append_response_field(name: &str, value: impl AsRef<[u8]>) {
     host::selection::append_response_field(name, value.as_ref());
 }

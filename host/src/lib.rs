@@ -10,6 +10,7 @@
 //! A request's whole life is one function: `serve` in `http/exchange.rs`.
 
 pub mod admin;
+pub mod author;
 pub mod config;
 pub mod filters;
 pub mod http;

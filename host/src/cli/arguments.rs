@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use staunch::config::ListenAddress;
 
+use super::plugin::PluginCommand;
+
 /// A reverse proxy and load balancer whose decisions are WebAssembly plugins.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true, args_conflicts_with_subcommands = true)]
@@ -34,19 +36,10 @@ pub(super) enum Command {
         #[arg(short, long, value_name = "FILE", default_value = DEFAULT_FILE)]
         config: PathBuf,
     },
-    /// Looks at plugins.
+    /// What the author of a plugin has.
     Plugin {
         #[command(subcommand)]
         command: PluginCommand,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum PluginCommand {
-    /// Tells a plugin's kind, contract version, imports, size and what it asks for.
-    Inspect {
-        /// A component, a core module or WAT text.
-        file: PathBuf,
     },
 }
 

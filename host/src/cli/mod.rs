@@ -2,7 +2,7 @@
 
 mod arguments;
 mod check;
-mod inspect;
+mod plugin;
 mod proxy;
 mod run;
 mod signals;
@@ -18,7 +18,7 @@ use staunch::telemetry::log;
 use crate::demo;
 
 pub(crate) use arguments::DemoArguments;
-use arguments::{Arguments, Command, PluginCommand};
+use arguments::{Arguments, Command};
 pub(crate) use run::{start, wait};
 
 /// Why a command ended badly, with everything there is to say about it.
@@ -81,7 +81,7 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Check { config } => check::check(&config),
         Command::Proxy(arguments) => run::serve(proxy::config(&arguments)?),
         Command::Demo(arguments) => demo::run(&arguments),
-        Command::Plugin { command: PluginCommand::Inspect { file } } => inspect::inspect(&file),
+        Command::Plugin { command } => plugin::execute(command),
     }
 }
 

@@ -134,6 +134,21 @@ impl Config {
     }
 }
 
+impl Settings {
+    /// Reads the settings of one use of a plugin, on their own: what a configuration has under `config`.
+    ///
+    /// # Errors
+    ///
+    /// All faults of the text, in its order.
+    pub fn parse(text: &str, file: Option<&Path>) -> Result<Self, Faults> {
+        let document = Document::read(text, &|name| std::env::var(name).ok());
+        if document.faults.is_empty() {
+            return Ok(document.root.to_settings());
+        }
+        Err(Faults { file: file.map(Path::to_owned), faults: document.faults })
+    }
+}
+
 fn unreadable(error: &io::Error) -> Fault {
     let hint = (error.kind() == io::ErrorKind::NotFound).then(|| "name the file with `-c FILE`".to_owned());
     Fault::new(Place::default(), format!("cannot read the configuration: {error}")).with_hint(hint)

@@ -52,8 +52,8 @@ pub(super) struct Live {
     clock: Clock,
     deadline: Duration,
     table: Table,
-    /// What changed since the latest recipe was written.
-    unheard: Vec<wit::EndpointChange>,
+    /// Positions in the table of what changed since the latest recipe was written.
+    unheard: Vec<u32>,
     /// How the plugin itself wants to hear of outcomes.
     feedback: Option<Feedback>,
     samples: Vec<feedback::Sample>,
@@ -98,6 +98,19 @@ impl ReadyBalancer {
     /// What the plugin asked for when it was configured.
     pub fn needs(&self) -> &BalancerNeeds {
         &self.0.needs
+    }
+
+    /// The balancer, called where it stands. For who has no worker.
+    pub fn as_balancer(&self) -> &dyn Balancer {
+        &self.0
+    }
+
+    /// Hands another membership to the live instance, which a proxy never does: it takes a new instance.
+    ///
+    /// # Errors
+    /// When the plugin fails.
+    pub fn update(&self, members: Arc<[Member]>) -> Result<(), PluginError> {
+        self.0.live.borrow_mut().update(members)
     }
 
     /// Hands it what the balancer before it has learned.
@@ -162,10 +175,10 @@ impl Live {
             latency: core.plugin.reads_latency() || behind.reads_latency(),
             key: instance.asked().key.clone(),
         };
-        let clock = core.plugin.host().clock;
         Ok(Self {
             needs,
-            clock,
+            clock: core.plugin.host().clock,
+            now: core.now(),
             deadline: core.deadline(),
             slot: Slot::new(core, worker, instance),
             table,
@@ -173,7 +186,6 @@ impl Live {
             feedback,
             samples: Vec::with_capacity(feedback.map_or(0, |feedback| feedback.batch)),
             oldest: 0,
-            now: clock.now(),
         })
     }
 
@@ -272,6 +284,13 @@ impl Live {
         }
     }
 
+    fn update(&mut self, members: Arc<[Member]>) -> Result<(), PluginError> {
+        let core = self.slot.core.clone();
+        self.table = Table::new(core.next_version(), members, self.table.loads.clone());
+        self.unheard.clear();
+        self.slot.live().map_or(Ok(()), |instance| update(&core, instance, &self.table))
+    }
+
     pub(super) fn change(&mut self, changes: &[EndpointChange]) {
         for change in changes {
             let Some(at) = self.table.position(change.id) else { continue };
@@ -280,8 +299,11 @@ impl Live {
                 continue;
             }
             self.table.states[at] = (change.weight, ready);
-            self.unheard.retain(|earlier| earlier.id != change.id);
-            self.unheard.push(wit::EndpointChange { id: change.id, weight: change.weight, ready });
+            self.unheard.push(at as u32);
+        }
+        if self.unheard.len() > 2 * self.table.members.len() {
+            self.unheard.sort_unstable();
+            self.unheard.dedup();
         }
         if !self.unheard.is_empty() {
             self.tell();
@@ -294,12 +316,16 @@ impl Live {
         if self.unheard.is_empty() {
             return true;
         }
-        let changes: Vec<_> =
-            self.unheard.iter().map(|c| EndpointChange { id: c.id, weight: c.weight, ready: c.ready }).collect();
+        self.unheard.sort_unstable();
+        self.unheard.dedup();
+        let changes: Vec<_> = self.unheard.drain(..).map(|at| self.table.now(at as usize)).collect();
         instance.behind().change(&changes);
+        let changes: Vec<_> = changes
+            .into_iter()
+            .map(|EndpointChange { id, weight, ready }| wit::EndpointChange { id, weight, ready })
+            .collect();
         let told =
-            instance.call(Phase::Other, self.deadline, |guest, store| guest.balancer.call_change(store, &self.unheard));
-        self.unheard.clear();
+            instance.call(Phase::Other, self.deadline, |guest, store| guest.balancer.call_change(store, &changes));
         told.map_err(|fault| self.fault(&fault)).is_ok()
     }
 
@@ -354,6 +380,11 @@ impl Live {
 /// A configured instance that knows the membership.
 fn build(core: &Arc<UseCore>, worker: usize, table: &Table) -> Result<Instance<Guest>, PluginError> {
     let mut instance = Instance::build(core, worker, Some(table.loads.clone()), bind)?;
+    update(core, &mut instance, table)?;
+    Ok(instance)
+}
+
+fn update(core: &UseCore, instance: &mut Instance<Guest>, table: &Table) -> Result<(), PluginError> {
     let endpoints = table.endpoints();
     if core.behind.is_some() {
         instance.behind().expect(table);
@@ -362,8 +393,7 @@ fn build(core: &Arc<UseCore>, worker: usize, table: &Table) -> Result<Instance<G
         .call(Phase::Update, SETUP_DEADLINE, |guest, store| {
             guest.balancer.call_update(store, table.version, &endpoints)
         })
-        .map_err(|fault| core.failed("update", fault))?;
-    Ok(instance)
+        .map_err(|fault| core.failed("update", fault))
 }
 
 fn bind(core: &UseCore, store: &mut Store<State>, linked: &Linked) -> wasmtime::Result<Guest> {
@@ -392,6 +422,12 @@ impl Table {
         let states = at.iter().map(|&at| self.states[at]).collect();
         let positions = positions(&members);
         Self { version: self.version, members, states, positions, loads: self.loads.clone() }
+    }
+
+    /// How the member at a position stands now.
+    fn now(&self, at: usize) -> EndpointChange {
+        let (weight, ready) = self.states[at];
+        EndpointChange { id: self.members[at].endpoint.id, weight, ready }
     }
 
     fn position(&self, slot: EndpointId) -> Option<usize> {

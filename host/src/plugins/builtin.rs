@@ -19,6 +19,11 @@ pub struct Builtin {
 /// All of them, as `host/builtins.rs` names them.
 pub const BUILTINS: &[Builtin] = include!(concat!(env!("OUT_DIR"), "/builtins.rs"));
 
+/// Whether these are the bytes of one of them.
+pub(super) fn contains(bytes: &[u8]) -> bool {
+    BUILTINS.iter().any(|builtin| std::ptr::eq(builtin.component, bytes))
+}
+
 /// The built-in plugin of this name.
 pub fn find(name: &str) -> Option<&'static Builtin> {
     BUILTINS.iter().find(|builtin| builtin.name == name)

@@ -31,7 +31,7 @@ pub(super) fn nanos(time: Duration) -> u64 {
 
 /// CPU time the calling thread has used. Where the system cannot tell, the time that has passed.
 #[expect(unsafe_code, reason = "the standard library has no clock of a thread's CPU time")]
-pub(super) fn thread_cpu_time() -> Duration {
+pub(crate) fn thread_cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid timespec that the call may write to, and nothing else is touched.
     let answer = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };

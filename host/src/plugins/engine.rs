@@ -28,13 +28,14 @@ const CALM_TICKS: u32 = 200;
 /// Guest stack. Deep recursion in a plugin traps long before it meets the worker's own stack.
 const MAX_STACK: usize = 256 * 1024;
 
-/// Builds the engine every plugin is compiled for.
-pub(super) fn engine() -> Result<Engine, PluginError> {
+/// Builds the engine every plugin is compiled for. A metered one counts instructions.
+pub(super) fn engine(metered: bool) -> Result<Engine, PluginError> {
     let mut config = Config::new();
     config
         // Calls are synchronous; to have them otherwise costs three times the call.
         .concurrency_support(false)
         .epoch_interruption(true)
+        .consume_fuel(metered)
         .max_wasm_stack(MAX_STACK)
         .cranelift_opt_level(OptLevel::Speed);
     Engine::new(&config).map_err(|error| PluginError::Engine { message: format!("{error:#}") })

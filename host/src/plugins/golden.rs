@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -14,7 +15,9 @@ use crate::upstream::endpoint::{Endpoint, EndpointId, Loads};
 
 fn use_of(name: &str, settings: &[(&str, &str)]) -> Use {
     let builtin = find(name).expect(name);
-    let plugin = PluginHost::new().expect("a host").load(name, builtin.component, Limits::default()).expect(name);
+    // Far more than what they need, and far less than what a mistake in the tables would cost.
+    let limits = Limits { deadline: Some(Duration::from_millis(100)), ..Limits::default() };
+    let plugin = PluginHost::new().expect("a host").load(name, builtin.component, limits).expect(name);
     let scalar = |&(name, value): &(&str, &str)| (name.to_owned(), Setting::Scalar(value.to_owned(), Place::default()));
     let settings = Settings { entries: settings.iter().map(scalar).collect(), ..Settings::default() };
     plugin.use_as(builtin.kind, "test", &settings).expect(name)

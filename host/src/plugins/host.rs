@@ -1,24 +1,22 @@
 //! The plugin host of a process, and the plugins it has loaded.
 
-use std::collections::HashMap;
-use std::fmt::{self, Write};
-use std::sync::{Arc, Weak};
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use wasmtime::Engine;
-use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::component::InstancePre;
 
 use crate::config::{OnFailure, Settings};
+use crate::plugins::Kind;
 use crate::plugins::clock::Clock;
-use crate::plugins::engine::{self, Ticker};
+use crate::plugins::compiler::{Compiled, Compiler, hex};
+use crate::plugins::engine::Ticker;
 use crate::plugins::error::PluginError;
-use crate::plugins::inspect::{self, Exports, Inspected};
+use crate::plugins::inspect::Exports;
 use crate::plugins::instance::State;
 use crate::plugins::rebuild::Builder;
 use crate::plugins::uses::{Surroundings, Use};
-use crate::plugins::{Kind, imports, load};
 
 /// Loads plugins. One for each process; clones are the same host.
 #[derive(Clone)]
@@ -28,18 +26,7 @@ pub(super) struct Host {
     pub(super) ticker: Ticker,
     pub(super) clock: Clock,
     pub(super) builder: Builder,
-    engine: Engine,
-    linker: Linker<State>,
-    /// What is compiled and still in use, by digest.
-    compiled: Mutex<HashMap<String, Weak<Compiled>>>,
-}
-
-/// A component ready to be instantiated.
-struct Compiled {
-    pre: InstancePre<State>,
-    inspected: Inspected,
-    digest: String,
-    size: usize,
+    compiler: Arc<Compiler>,
 }
 
 /// What one call of a plugin may take.
@@ -77,12 +64,21 @@ impl PluginHost {
     /// # Errors
     /// When this machine has no support for compiled code, or no thread can be started.
     pub fn new() -> Result<Self, PluginError> {
-        let engine = engine::engine()?;
-        let linker = imports::linker(&engine).map_err(|error| PluginError::Engine { message: format!("{error:#}") })?;
-        let ticker = Ticker::start(&engine)?;
+        Self::with(Compiler::of_process()?)
+    }
+
+    /// A host whose plugins run slower and count the instructions of each call, for a [`Simulation`] to tell.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn metered() -> Result<Self, PluginError> {
+        Self::with(Arc::new(Compiler::new(true)?))
+    }
+
+    fn with(compiler: Arc<Compiler>) -> Result<Self, PluginError> {
+        let ticker = Ticker::start(compiler.engine())?;
         let builder = Builder::start()?;
-        let compiled = Mutex::default();
-        Ok(Self(Arc::new(Host { ticker, clock: Clock::start(), builder, engine, linker, compiled })))
+        Ok(Self(Arc::new(Host { ticker, clock: Clock::start(), builder, compiler })))
     }
 
     /// Makes a plugin of a file's bytes: compiles it, unless the same bytes are in use already, and looks at what it
@@ -91,30 +87,8 @@ impl PluginHost {
     /// # Errors
     /// When the bytes are no plugin that this proxy can serve; the message says what to do.
     pub fn load(&self, name: &str, bytes: &[u8], limits: Limits) -> Result<Plugin, PluginError> {
-        let digest = digest(bytes);
-        let known = self.0.compiled.lock().get(&digest).and_then(Weak::upgrade);
-        let compiled = match known {
-            Some(compiled) => compiled,
-            None => {
-                let compiled = Arc::new(self.compile(name, bytes, digest)?);
-                let mut all = self.0.compiled.lock();
-                all.retain(|_, other| other.strong_count() > 0);
-                all.insert(compiled.digest.clone(), Arc::downgrade(&compiled));
-                compiled
-            }
-        };
+        let compiled = self.0.compiler.compile(name, bytes)?;
         Ok(Plugin(Arc::new(Loaded { name: name.into(), limits, compiled, host: self.0.clone() })))
-    }
-
-    fn compile(&self, name: &str, bytes: &[u8], digest: String) -> Result<Compiled, PluginError> {
-        let plugin = || name.to_owned();
-        let binary = load::component(name, bytes)?;
-        let component = Component::from_binary(&self.0.engine, &binary)
-            .map_err(|error| PluginError::Invalid { plugin: plugin(), message: format!("{error:#}") })?;
-        let inspected = inspect::component(name, &component)?;
-        let pre = (self.0.linker.instantiate_pre(&component))
-            .map_err(|error| PluginError::Shape { plugin: plugin(), message: format!("{error:#}") })?;
-        Ok(Compiled { pre, inspected, digest, size: bytes.len() })
     }
 }
 
@@ -226,11 +200,6 @@ impl fmt::Debug for Plugin {
     }
 }
 
-/// The SHA-256 of a file's bytes, in hexadecimal.
-pub fn digest(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
 /// Checks a plugin file against the digest that a configuration gives.
 ///
 /// # Errors
@@ -241,11 +210,4 @@ pub fn verify_digest(name: &str, bytes: &[u8], expected: &[u8; 32]) -> Result<()
         return Ok(());
     }
     Err(PluginError::Digest { plugin: name.to_owned(), expected: hex(expected), found: hex(&found) })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

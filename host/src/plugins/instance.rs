@@ -15,6 +15,7 @@ use crate::plugins::error::{ConfigIssue, Fault, PluginError};
 use crate::plugins::faults::Cause;
 use crate::plugins::metrics::Cells;
 use crate::plugins::shared::OwnCells;
+use crate::plugins::simulation::Simulation;
 use crate::plugins::tally::Counted;
 use crate::plugins::uses::{UseCore, WorkerShare};
 use crate::upstream::balancer::{FeedbackKind, KeySource};
@@ -52,6 +53,7 @@ pub(super) struct Instance<G> {
     guest: G,
     pub(super) handover: Option<handover::Guest>,
     ticker: Ticker,
+    simulation: Option<Arc<Simulation>>,
     /// Whether each call is timed and charged to the worker's share.
     metered: bool,
 }
@@ -154,7 +156,8 @@ impl<G> Instance<G> {
             ),
             false => None,
         };
-        let mut instance = Self { store, guest, handover, ticker: host.ticker.clone(), metered: false };
+        let (ticker, simulation) = (host.ticker.clone(), core.simulation.clone());
+        let mut instance = Self { store, guest, handover, ticker, simulation, metered: false };
         let configured = instance
             .call(Phase::Configure, SETUP_DEADLINE, |_, store| lifecycle.call_configure(store))
             .map_err(|fault| core.failed("configure", fault))?;
@@ -181,6 +184,9 @@ impl<G> Instance<G> {
             self.charge(began);
         }
         self.store.data_mut().phase = Phase::Other;
+        if let Some(simulation) = &self.simulation {
+            measure(simulation, &mut self.store);
+        }
         answer.map_err(|error| fault_of(&error, self.store.data()))
     }
 
@@ -231,6 +237,19 @@ impl<G> Instance<G> {
     }
 }
 
+/// Notes what a call has cost.
+#[cold]
+fn measure(simulation: &Simulation, store: &mut Store<State>) {
+    let left = store.get_fuel().unwrap_or(u64::MAX);
+    simulation.called(u64::MAX - left, store.data().limiter.used.memory());
+    fill_up(store);
+}
+
+/// Gives the next call of a metered plugin all it can use; others have no meter.
+fn fill_up(store: &mut Store<State>) {
+    let _ = store.set_fuel(u64::MAX);
+}
+
 /// A store with its limits.
 fn store(core: &Arc<UseCore>, worker: usize, loads: Option<Arc<Loads>>) -> Store<State> {
     let state = State {
@@ -249,6 +268,7 @@ fn store(core: &Arc<UseCore>, worker: usize, loads: Option<Arc<Loads>>) -> Store
     let mut store = Store::new(core.plugin.pre().engine(), state);
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(HOSTCALL_BYTES);
+    fill_up(&mut store);
     let ticker = core.plugin.host().ticker.clone();
     store.epoch_deadline_callback(move |mut store| {
         let used = thread_cpu_time();

@@ -23,6 +23,7 @@ mod body;
 mod budget;
 pub mod builtin;
 mod clock;
+mod compiler;
 mod engine;
 mod error;
 mod faults;
@@ -40,6 +41,7 @@ mod rebuild;
 mod retry;
 mod rewriter;
 mod shared;
+mod simulation;
 mod tally;
 mod uses;
 mod values;
@@ -52,14 +54,17 @@ mod tests;
 use std::fmt;
 
 pub use balancer::{Member, ReadyBalancer};
+pub(crate) use clock::thread_cpu_time;
+pub use compiler::digest;
 pub use error::{CONTRACT, ConfigIssue, Fault, PluginError};
 pub use faults::Cause;
-pub use host::{Limits, Plugin, PluginHost, digest, verify_digest};
+pub use host::{Limits, Plugin, PluginHost, verify_digest};
 pub use inspect::Exports;
 pub use metrics::{MetricValue, PluginMetric};
 pub use probation::{Probation, Verdict};
 pub use retry::ReadyRetry;
 pub use rewriter::ReadyRewriter;
+pub use simulation::{Cost, Simulation};
 pub use uses::{Surroundings, Use, UseStatus};
 
 /// What a plugin decides.

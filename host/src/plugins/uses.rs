@@ -25,6 +25,7 @@ use crate::plugins::metrics::{Metrics, PluginMetric, bump};
 use crate::plugins::retry::ReadyRetry;
 use crate::plugins::rewriter::ReadyRewriter;
 use crate::plugins::shared::Shared;
+use crate::plugins::simulation::Simulation;
 use crate::plugins::tally::Tally;
 use crate::upstream::endpoint::Loads;
 
@@ -50,6 +51,7 @@ pub(super) struct UseCore {
     pub(super) upstreams: Arc<[Arc<str>]>,
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) simulation: Option<Arc<Simulation>>,
     /// From 1; a version that takes over has the next number.
     pub(super) generation: u64,
     lasting: Arc<Lasting>,
@@ -107,6 +109,8 @@ pub struct Surroundings {
     pub behind: Option<Use>,
     /// For a rewriter: the names of the upstreams there are.
     pub upstreams: Arc<[Arc<str>]>,
+    /// A world of the caller's making. Faults in it are counted and not logged.
+    pub simulation: Option<Arc<Simulation>>,
 }
 
 /// How a use stands.
@@ -159,6 +163,7 @@ impl Use {
             upstreams: around.upstreams,
             shared: Arc::new(shared),
             metrics: Arc::default(),
+            simulation: around.simulation,
             generation: 1,
             lasting: Arc::default(),
             tripped_until: AtomicU64::new(0),
@@ -173,7 +178,8 @@ impl Use {
     /// When the plugin is of another kind.
     pub fn successor(&self, plugin: &Plugin, behind: Option<Self>) -> Result<Self, PluginError> {
         plugin.check_kind(self.0.kind)?;
-        let UseCore { kind, name, settings, upstreams, shared, metrics, generation, lasting, .. } = &*self.0;
+        let UseCore { kind, name, settings, upstreams, shared, metrics, simulation, generation, lasting, .. } =
+            &*self.0;
         Ok(Self(Arc::new(UseCore {
             plugin: plugin.clone(),
             kind: *kind,
@@ -183,6 +189,7 @@ impl Use {
             upstreams: upstreams.clone(),
             shared: shared.clone(),
             metrics: metrics.clone(),
+            simulation: simulation.clone(),
             generation: lasting.generation.load(Relaxed).max(*generation) + 1,
             lasting: lasting.clone(),
             tripped_until: AtomicU64::new(0),
@@ -304,6 +311,9 @@ impl UseCore {
             book.trips += 1;
             self.tripped_until.store(nanos(until).max(1), Relaxed);
         }
+        if self.simulation.is_some() {
+            return;
+        }
         if book.logged.is_some_and(|logged| now < logged + LOG_EVERY) {
             book.unlogged += 1;
             return;
@@ -345,6 +355,15 @@ impl UseCore {
         let share = Arc::new(WorkerShare { worker, ..WorkerShare::default() });
         workers.push(share.clone());
         share
+    }
+
+    /// The clock of plugins.
+    pub(super) fn now(&self) -> u64 {
+        let clock = self.plugin.host().clock;
+        match &self.simulation {
+            Some(simulation) => clock.at(simulation.now()),
+            None => clock.now(),
+        }
     }
 
     /// A number for a new membership.

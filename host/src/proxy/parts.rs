@@ -246,7 +246,7 @@ impl Builder<'_> {
                 Err(error) => return Some(Err(error)),
             },
         };
-        let around = Surroundings { behind, upstreams: self.upstreams.clone() };
+        let around = Surroundings { behind, upstreams: self.upstreams.clone(), ..Surroundings::default() };
         Some(plugin.use_in(kind, name, &wanted.settings, around))
     }
 

@@ -98,6 +98,14 @@ impl Loads {
         }
     }
 
+    /// Sets what is counted of an endpoint, in place of counting.
+    pub fn set(&self, worker: usize, endpoint: EndpointId, active: u32, latency: Duration) {
+        if let Some(load) = self.own(worker, endpoint) {
+            load.active.store(active, Relaxed);
+            load.latency.store(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        }
+    }
+
     fn own(&self, worker: usize, endpoint: EndpointId) -> Option<&Load> {
         self.workers.get(worker)?.0.get(endpoint as usize)
     }

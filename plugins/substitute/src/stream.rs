@@ -11,9 +11,10 @@ use staunch_plugin::warn;
 
 use crate::search::{Replacement, Search};
 
-/// Bytes by which a body may grow. The host takes at most 1 MiB for a piece of 64 KiB, and one replacement more may
-/// come on top.
-const MOST_GROWTH: usize = 768 * 1024;
+/// Bytes by which a body may grow at one place, and for each of its bytes from there on. The host takes at most 1 MiB
+/// for a piece of 64 KiB, and one replacement more may come on top of what these allow it.
+const SUDDEN_GROWTH: u64 = 256 * 1024;
+const STEADY_GROWTH: u64 = 8;
 
 /// A body that is under way.
 #[derive(Debug)]
@@ -22,13 +23,17 @@ pub(crate) struct Stream {
     search: Option<Rc<Search>>,
     once: bool,
     held: Vec<u8>,
-    grown: usize,
+    /// How far into the body the bytes that are held begin.
+    offset: u64,
+    /// By how much it may grow now, as of the place of the latest replacement.
+    room: u64,
+    room_at: u64,
     replaced: u64,
 }
 
 impl Stream {
     pub(crate) fn new(search: Rc<Search>, once: bool) -> Self {
-        Self { search: Some(search), once, held: Vec::new(), grown: 0, replaced: 0 }
+        Self { search: Some(search), once, held: Vec::new(), offset: 0, room: SUDDEN_GROWTH, room_at: 0, replaced: 0 }
     }
 
     /// How much was replaced so far.
@@ -48,27 +53,35 @@ impl Stream {
             let settled = if last { text.len() } else { search.unsettled(&text, at) };
             let Some(found) = search.find(&text, at).filter(|found| found.start < settled) else {
                 out.extend_from_slice(&text[at..settled]);
+                self.offset += settled as u64;
                 self.held.extend_from_slice(&text[settled..]);
                 return out;
             };
             out.extend_from_slice(&text[at..found.start]);
             at = found.end;
-            self.replace(search.replacement(found.which), &mut out);
+            self.replace(search.replacement(found.which), self.offset + found.start as u64, &mut out);
             if self.once {
                 self.search = search.without(found.which).map(Rc::new);
             }
         }
+        self.offset += text.len() as u64;
         out.extend_from_slice(&text[at..]);
         out
     }
 
-    fn replace(&mut self, Replacement { from, to }: &Replacement, out: &mut Vec<u8>) {
-        self.grown += to.len().saturating_sub(from.len());
+    /// What the body may grow by depends on places in the body, and not on the pieces it comes in.
+    fn replace(&mut self, Replacement { from, to }: &Replacement, place: u64, out: &mut Vec<u8>) {
+        let gained = STEADY_GROWTH.saturating_mul(place - self.room_at);
+        let room = self.room.saturating_add(gained).min(SUDDEN_GROWTH);
         out.extend_from_slice(to);
         self.replaced += 1;
-        if self.grown > MOST_GROWTH {
-            warn!("a body grew by {} bytes: nothing further is replaced in it", self.grown);
-            self.search = None;
+        self.room_at = place;
+        match room.checked_sub(to.len().saturating_sub(from.len()) as u64) {
+            Some(room) => self.room = room,
+            None => {
+                warn!("a body grows to more than {STEADY_GROWTH} times its length: nothing further is replaced in it");
+                self.search = None;
+            }
         }
     }
 }
@@ -142,9 +155,21 @@ mod tests {
         let first = stream.rewrite(vec![b'a'; 64 * 1024], false);
         let second = stream.rewrite(vec![b'a'; 64 * 1024], true);
 
-        assert!(first.len() > MOST_GROWTH && first.len() <= 1024 * 1024, "{}", first.len());
+        assert!(first.len() > SUDDEN_GROWTH as usize && first.len() <= 1024 * 1024, "{}", first.len());
         assert_eq!(second, vec![b'a'; 64 * 1024]);
         assert_eq!(host.logs().len(), 1);
+    }
+
+    #[test]
+    fn a_long_body_that_grows_steadily_is_replaced_to_its_end() {
+        let host = Host::new();
+        let mut stream = Stream::new(search(&[("a", "bbbbbbbb")], false), false);
+
+        for _ in 0..64 {
+            assert_eq!(stream.rewrite(vec![b'a'; 64 * 1024], false).len(), 512 * 1024);
+        }
+
+        assert_eq!((stream.replaced(), host.logs().len()), (64 * 64 * 1024, 0));
     }
 
     /// At each place the first text in the list that stands there, one place after the other.

@@ -6,7 +6,7 @@ use wasmtime::Result;
 
 use crate::plugins::bindings::staunch::plugin::{clock, config, edits, loads, random, types};
 use crate::plugins::clock::nanos;
-use crate::plugins::instance::State;
+use crate::plugins::instance::{Phase, State};
 
 impl config::Host for State {
     fn get(&mut self, path: String) -> Result<Option<String>> {
@@ -20,17 +20,23 @@ impl config::Host for State {
 
 impl clock::Host for State {
     fn monotonic(&mut self) -> Result<u64> {
-        Ok(self.core.plugin.host().clock.now())
+        Ok(self.core.now())
     }
 
     fn wall(&mut self) -> Result<u64> {
+        if let Some(simulation) = &self.core.simulation {
+            return Ok(simulation.wall());
+        }
         Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, nanos))
     }
 }
 
 impl random::Host for State {
     fn next(&mut self) -> Result<u64> {
-        Ok(fastrand::u64(..))
+        Ok(match &self.core.simulation {
+            Some(simulation) => simulation.random(self.phase == Phase::Pick),
+            None => fastrand::u64(..),
+        })
     }
 }
 
@@ -41,7 +47,8 @@ impl loads::Host for State {
 
     fn active_all(&mut self) -> Result<Vec<u32>> {
         let Some(loads) = &self.loads else { return Ok(Vec::new()) };
-        Ok((0..loads.endpoints() as u32).map(|id| loads.active(id)).collect())
+        let all = (0..loads.endpoints() as u32).map(|id| loads.active(id)).collect();
+        Ok(self.copied(all))
     }
 
     fn latency(&mut self, endpoint: u32) -> Result<u64> {
@@ -50,7 +57,8 @@ impl loads::Host for State {
 
     fn latency_all(&mut self) -> Result<Vec<u64>> {
         let Some(loads) = &self.loads else { return Ok(Vec::new()) };
-        Ok((0..loads.endpoints() as u32).map(|id| nanos(loads.latency(id))).collect())
+        let all = (0..loads.endpoints() as u32).map(|id| nanos(loads.latency(id))).collect();
+        Ok(self.copied(all))
     }
 }
 

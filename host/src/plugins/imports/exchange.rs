@@ -8,10 +8,12 @@ use crate::filters::FieldEdit;
 use crate::http::facts::Facts;
 use crate::http::head::Fields;
 use crate::plugins::bindings::staunch::plugin::{pace, request, response, routing, selection};
+use crate::plugins::imports::copied::Copied;
 use crate::plugins::instance::{Phase, State};
 
-/// Headers that a pick may add to its response.
+/// Headers that a pick may add to its response, and bytes of them.
 const MOST_APPENDED: usize = 8;
+const MOST_APPENDED_BYTES: usize = 8 * 1024;
 /// How long a rewriter may hold a request back.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
@@ -19,19 +21,20 @@ type Field = (String, Vec<u8>);
 
 impl State {
     /// What `read` finds in the exchange; the empty answer when there is none now.
-    fn of_exchange<R: Default>(&mut self, read: impl FnOnce(&mut Facts) -> R) -> Result<R> {
-        Ok(self.facts.as_deref_mut().map(read).unwrap_or_default())
+    fn of_exchange<R: Default + Copied>(&mut self, read: impl FnOnce(&mut Facts) -> R) -> Result<R> {
+        let answer = self.facts.as_deref_mut().map(read).unwrap_or_default();
+        Ok(self.copied(answer))
     }
 
     /// The same, but only during a call of this kind.
-    fn during<R: Default>(&mut self, phase: Phase, read: impl FnOnce(&mut Facts) -> R) -> Result<R> {
+    fn during<R: Default + Copied>(&mut self, phase: Phase, read: impl FnOnce(&mut Facts) -> R) -> Result<R> {
         if self.phase == phase { self.of_exchange(read) } else { Ok(R::default()) }
     }
 }
 
 impl State {
     /// What `read` finds in a response that is being handled.
-    fn of_response<R: Default>(&mut self, read: impl FnOnce(&mut Facts) -> R) -> Result<R> {
+    fn of_response<R: Default + Copied>(&mut self, read: impl FnOnce(&mut Facts) -> R) -> Result<R> {
         match self.phase {
             Phase::OnResponse | Phase::Decide => self.of_exchange(read),
             _ => Ok(R::default()),
@@ -53,7 +56,8 @@ impl selection::Host for State {
         edit.check()?;
         let FieldEdit::Append(name, value) = edit else { return Ok(()) };
         self.during(Phase::Pick, |facts| {
-            if facts.appended.len() < MOST_APPENDED {
+            let bytes: usize = facts.appended.iter().map(|(name, value)| name.len() + value.len()).sum();
+            if facts.appended.len() < MOST_APPENDED && bytes + name.len() + value.len() <= MOST_APPENDED_BYTES {
                 facts.appended.push((name, value));
             }
         })

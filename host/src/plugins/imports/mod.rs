@@ -2,6 +2,7 @@
 //!
 //! No function here waits for anything, and none panics on what a plugin passes.
 
+mod copied;
 mod delegate;
 mod environment;
 mod exchange;

@@ -25,7 +25,7 @@ impl shared::Host for State {
     }
 
     fn get(&mut self, key: String) -> Result<Option<(Vec<u8>, u64)>> {
-        let found = self.core.shared.values().get(&key, || self.core.plugin.host().clock.now());
+        let found = self.core.shared.values().get(&key, || self.core.now());
         Ok(found.map(|(bytes, version)| (bytes.to_vec(), version)))
     }
 
@@ -45,7 +45,7 @@ impl shared::Host for State {
         version: Option<u64>,
         max_age: u64,
     ) -> Result<std::result::Result<u64, SharedError>> {
-        let now = self.core.plugin.host().clock.now();
+        let now = self.core.now();
         Ok(self.core.shared.values().remember(&key, &value, version, now, max_age).map_err(not_written))
     }
 

@@ -5,18 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use staunch::config::Settings;
-use staunch::plugins::{Kind, Limits, Member, Plugin, PluginError, PluginHost};
+use staunch::plugins::{Kind, Member, Plugin, PluginError, PluginHost};
 use staunch::upstream::balancer::{BalancerNeeds, FeedbackKind, KeySource};
 use staunch::upstream::endpoint::{Endpoint, Loads};
 use staunch::upstream::retry::RetryNeeds;
 
-use super::{Failure, say};
+use super::{Failure, load, say};
 
 pub(super) fn inspect(file: &Path) -> Result<(), Failure> {
-    let bytes = std::fs::read(file).map_err(|error| Failure::bad(format_args!("{}: {error}", file.display())))?;
-    let name = file.file_stem().unwrap_or_default().to_string_lossy();
     let host = PluginHost::new().map_err(Failure::internal)?;
-    let plugin = host.load(&name, &bytes, Limits::default()).map_err(Failure::bad)?;
+    let plugin = load(&host, file)?;
     say(describe(&plugin).trim_end());
     Ok(())
 }

@@ -1,0 +1,101 @@
+//! Cases of a rewriter.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use fastrand::Rng;
+
+use crate::author::rig::{Broke, fault_of};
+use crate::author::subject::Subject;
+use crate::filters::{Filter, Flow, LocalResponse};
+use crate::http::facts::{Exchange, Facts};
+use crate::plugins::{Kind, Simulation, Use};
+
+use super::file::{MessageExpected, RespondExpected, Step};
+use super::message::{self, check_values};
+use super::{Player, Told, differ, misplaced};
+
+pub(super) struct Play {
+    world: Arc<Simulation>,
+    used: Use,
+    filter: Rc<dyn Filter>,
+    exchange: Exchange,
+    upstreams: Vec<String>,
+}
+
+impl Play {
+    pub(super) fn new(subject: &Subject, world: &Arc<Simulation>, upstreams: &[String]) -> Result<Self, Broke> {
+        let used = subject.simulate(Kind::Rewriter, world.clone())?;
+        let filter = used.rewriter(0)?.into_filter();
+        let exchange = Exchange::new(Facts::new(None, false));
+        Ok(Self { world: world.clone(), used, filter, exchange, upstreams: upstreams.to_owned() })
+    }
+
+    fn check(&self, step: &Step, flow: Flow, of: fn(&Exchange, &MessageExpected) -> Result<(), String>) -> Told {
+        if let Some(broke) = fault_of(&self.used) {
+            return Err(broke.message);
+        }
+        let Some(expected) = &step.expect else { return Ok(()) };
+        let expected: MessageExpected = expected.clone().try_into().map_err(|error| error.to_string())?;
+        match (flow, &expected.respond) {
+            (Flow::Respond(got), Some(respond)) => check_local(&got, respond)?,
+            (Flow::Respond(got), None) => {
+                return Err(differ("", "a message that goes on", format!("a response with {}", got.status)));
+            }
+            (_, Some(_)) => return Err(differ("", "a response of the plugin's own", "a message that goes on")),
+            (_, None) => of(&self.exchange, &expected)?,
+        }
+        let delay = self.exchange.delay;
+        if let Some(wanted) = expected.delay.filter(|wanted| wanted.0 != delay.unwrap_or_default()) {
+            return Err(differ("the delay", format!("{:?}", wanted.0), format!("{:?}", delay.unwrap_or_default())));
+        }
+        let sent_to = self.exchange.send_to.and_then(|at| self.upstreams.get(at));
+        match &expected.send_to {
+            Some(wanted) if Some(wanted) != sent_to => {
+                Err(differ("the upstream", wanted, sent_to.map_or("the route's own", String::as_str)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Player for Play {
+    fn play(&mut self, step: &Step, _: &mut Rng) -> Told {
+        if let Some(request) = &step.request {
+            message::request(&mut self.exchange, request);
+            let flow = match self.filter.sides().request {
+                true => self.filter.on_request(&mut self.exchange),
+                false => Flow::Continue,
+            };
+            self.check(step, flow, message::check_request)
+        } else if let Some(response) = &step.response {
+            message::response(&mut self.exchange, response);
+            let flow = match self.filter.sides().response {
+                true => self.filter.on_response(&mut self.exchange),
+                false => Flow::Continue,
+            };
+            self.check(step, flow, message::check_response)
+        } else if let Some(wait) = &step.wait {
+            self.world.advance(wait.0);
+            Ok(())
+        } else {
+            Err(misplaced(Kind::Rewriter, "`request`, `response` and `wait`"))
+        }
+    }
+}
+
+fn check_local(got: &LocalResponse, expected: &RespondExpected) -> Told {
+    if let Some(status) = expected.status.filter(|status| *status != got.status) {
+        return Err(differ("the status", status, got.status));
+    }
+    for (name, values) in &expected.headers {
+        let same = got.fields.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        let got: Vec<_> = same.map(|(_, value)| value.escape_ascii().to_string()).collect();
+        check_values(name, values, &got)?;
+    }
+    let body = String::from_utf8_lossy(&got.body);
+    match &expected.body {
+        Some(wanted) if *wanted != body => Err(differ("the body", wanted, body)),
+        _ => Ok(()),
+    }
+}

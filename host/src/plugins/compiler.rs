@@ -1,0 +1,96 @@
+//! Files become code, once for each file however many hosts and uses there are.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::{Arc, OnceLock, Weak};
+
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::{Component, InstancePre, Linker};
+
+use crate::plugins::error::PluginError;
+use crate::plugins::inspect::{self, Inspected};
+use crate::plugins::instance::State;
+use crate::plugins::{builtin, engine, imports, load};
+
+/// Compiles components for one engine.
+pub(super) struct Compiler {
+    engine: Engine,
+    linker: Linker<State>,
+    /// What is compiled and still in use, by digest.
+    compiled: Mutex<HashMap<String, Weak<Compiled>>>,
+    /// Built-in plugins, which are kept: a use of one often follows another.
+    kept: Mutex<Vec<Arc<Compiled>>>,
+}
+
+/// A component ready to be instantiated.
+pub(super) struct Compiled {
+    pub(super) pre: InstancePre<State>,
+    pub(super) inspected: Inspected,
+    pub(super) digest: String,
+    /// Bytes of the file.
+    pub(super) size: usize,
+}
+
+impl Compiler {
+    /// The compiler of this process.
+    pub(super) fn of_process() -> Result<Arc<Self>, PluginError> {
+        static COMPILER: OnceLock<Arc<Compiler>> = OnceLock::new();
+        match COMPILER.get() {
+            Some(compiler) => Ok(compiler.clone()),
+            // Who comes second drops what it has made.
+            None => Self::new(false).map(|compiler| COMPILER.get_or_init(|| Arc::new(compiler)).clone()),
+        }
+    }
+
+    /// A metered one makes code that counts its instructions.
+    pub(super) fn new(metered: bool) -> Result<Self, PluginError> {
+        let engine = engine::engine(metered)?;
+        let linker = imports::linker(&engine).map_err(|error| PluginError::Engine { message: format!("{error:#}") })?;
+        Ok(Self { engine, linker, compiled: Mutex::default(), kept: Mutex::default() })
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// What a file's bytes become: compiled now, unless the same bytes are in use already.
+    pub(super) fn compile(&self, name: &str, bytes: &[u8]) -> Result<Arc<Compiled>, PluginError> {
+        let digest = digest(bytes);
+        if let Some(known) = self.compiled.lock().get(&digest).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let compiled = Arc::new(self.compile_anew(name, bytes, digest)?);
+        let mut all = self.compiled.lock();
+        all.retain(|_, other| other.strong_count() > 0);
+        all.insert(compiled.digest.clone(), Arc::downgrade(&compiled));
+        if builtin::contains(bytes) {
+            self.kept.lock().push(compiled.clone());
+        }
+        Ok(compiled)
+    }
+
+    fn compile_anew(&self, name: &str, bytes: &[u8], digest: String) -> Result<Compiled, PluginError> {
+        let plugin = || name.to_owned();
+        let binary = load::component(name, bytes)?;
+        let component = Component::from_binary(&self.engine, &binary)
+            .map_err(|error| PluginError::Invalid { plugin: plugin(), message: format!("{error:#}") })?;
+        let inspected = inspect::component(name, &component)?;
+        let pre = (self.linker.instantiate_pre(&component))
+            .map_err(|error| PluginError::Shape { plugin: plugin(), message: format!("{error:#}") })?;
+        Ok(Compiled { pre, inspected, digest, size: bytes.len() })
+    }
+}
+
+/// The SHA-256 of a file's bytes, in hexadecimal.
+pub fn digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
