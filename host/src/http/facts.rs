@@ -125,8 +125,13 @@ impl Facts {
 
     /// The exchange's identifier: 128 random bits in hexadecimal, made at the first call.
     pub fn id(&mut self) -> &str {
+        self.id_of(|| fastrand::u128(..))
+    }
+
+    /// The same with random bits of the caller's.
+    pub fn id_of(&mut self, random: impl FnOnce() -> u128) -> &str {
         let digits = self.id.get_or_insert_with(|| {
-            let bits = fastrand::u128(..);
+            let bits = random();
             std::array::from_fn(|i| b"0123456789abcdef"[(bits >> (124 - 4 * i)) as usize & 15])
         });
         std::str::from_utf8(digits).expect("hexadecimal digits")

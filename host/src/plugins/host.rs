@@ -69,7 +69,8 @@ impl PluginHost {
         Self::with(Compiler::of_process()?, false)
     }
 
-    /// A host whose plugins run slower and count the instructions of each call, for a [`Simulation`] to tell.
+    /// A host whose plugins run slower and count the instructions of each call, for a [`Simulation`](crate::plugins::Simulation) to tell;
+    /// a call has half as much time again.
     ///
     /// # Errors
     /// As [`new`](Self::new).

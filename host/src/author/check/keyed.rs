@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 
-use crate::author::rig::{Ask, Rig, members, world};
+use crate::author::rig::{Ask, Rig, members};
 use crate::author::subject::Subject;
 use crate::upstream::balancer::Pick;
 use crate::upstream::endpoint::EndpointId;
@@ -93,21 +93,24 @@ struct Moved {
 }
 
 fn moved(subject: &Subject, seed: u64, endpoints: usize) -> Result<Moved, Trouble> {
-    const KEYS: u64 = 3000;
+    const KEYS: u64 = 2000;
     let mut rng = Rng::with_seed(seed);
     let mut moved = Moved { left: Vec::new(), down: Vec::new() };
-    let mut rig = Rig::of(subject, seed, &vec![1; endpoints])?;
-    let before = places(&mut rig, KEYS, &mut rng)?;
-    let share = |after: &[EndpointId]| before.iter().zip(after).filter(|(a, b)| a != b).count() as f64 / KEYS as f64;
+    let share = |before: &[EndpointId], after: &[EndpointId]| {
+        before.iter().zip(after).filter(|(before, after)| before != after).count() as f64 / KEYS as f64
+    };
     for leaver in 0..endpoints as EndpointId {
+        let mut rig = Rig::of(subject, seed, &vec![1; endpoints])?;
+        let before = places(&mut rig, KEYS, &mut rng)?;
         rig.set_ready(leaver, false)?;
-        moved.down.push(share(&places(&mut rig, KEYS, &mut rng)?));
-        rig.set_ready(leaver, true)?;
+        moved.down.push(share(&before, &places(&mut rig, KEYS, &mut rng)?));
 
+        let mut rig = Rig::of(subject, seed, &vec![1; endpoints])?;
+        let before = places(&mut rig, KEYS, &mut rng)?;
         let mut fewer = members(&vec![1; endpoints]);
         fewer.retain(|m| m.endpoint.id != leaver);
-        let mut other = Rig::new(subject, &world(seed), fewer, endpoints)?;
-        moved.left.push(share(&places(&mut other, KEYS, &mut rng)?));
+        rig.swap(fewer)?;
+        moved.left.push(share(&before, &places(&mut rig, KEYS, &mut rng)?));
     }
     Ok(moved)
 }

@@ -93,6 +93,9 @@ pub(crate) struct SettingsArguments {
     /// A file with the plugin's settings.
     #[arg(short, long, value_name = "FILE")]
     pub(super) config_file: Option<PathBuf>,
+    /// An upstream that a rewriter may send requests to. Repeat it for more.
+    #[arg(long, value_name = "NAME")]
+    pub(super) upstream: Vec<String>,
 }
 
 fn kinds() -> impl TypedValueParser<Value = Kind> {

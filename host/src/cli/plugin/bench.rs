@@ -7,11 +7,10 @@ use super::arguments::BenchArguments;
 use super::{Failure, say, subject};
 
 pub(super) fn bench(arguments: &BenchArguments) -> Result<(), Failure> {
-    let settings = arguments.settings.read()?;
     let hosts = [PluginHost::new().map_err(Failure::internal)?, PluginHost::metered().map_err(Failure::internal)?];
     let [timed, metered] = &hosts;
-    let timed = subject(timed, &arguments.file, settings.clone())?;
-    let metered = subject(metered, &arguments.file, settings)?;
+    let timed = subject(timed, &arguments.file, &arguments.settings)?;
+    let metered = subject(metered, &arguments.file, &arguments.settings)?;
     if cfg!(debug_assertions) {
         say("this is a debug build of staunch: the host's part of each call takes several times as long");
     }

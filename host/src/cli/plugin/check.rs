@@ -8,7 +8,7 @@ use super::{Failure, say, subject};
 
 pub(super) fn check(arguments: &CheckArguments) -> Result<(), Failure> {
     let host = PluginHost::metered().map_err(Failure::internal)?;
-    let subject = subject(&host, &arguments.file, arguments.settings.read()?)?;
+    let subject = subject(&host, &arguments.file, &arguments.settings)?;
     let claims =
         Claims { made: arguments.claim.clone(), denied: arguments.no_claim.clone(), only: arguments.only.clone() };
     let mut broken = Vec::new();

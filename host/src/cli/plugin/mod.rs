@@ -40,8 +40,9 @@ fn load(host: &PluginHost, file: &Path) -> Result<Plugin, Failure> {
     host.load(&name, &bytes, Limits::default()).map_err(Failure::bad)
 }
 
-fn subject(host: &PluginHost, file: &Path, settings: Settings) -> Result<Subject, Failure> {
-    Subject::new(host, load(host, file)?, settings).map_err(Failure::bad)
+fn subject(host: &PluginHost, file: &Path, arguments: &SettingsArguments) -> Result<Subject, Failure> {
+    let subject = Subject::new(host, load(host, file)?, arguments.read()?).map_err(Failure::bad)?;
+    Ok(subject.with_upstreams(&arguments.upstream))
 }
 
 impl SettingsArguments {

@@ -114,7 +114,16 @@ impl request::Host for State {
     }
 
     fn id(&mut self) -> Result<String> {
-        self.of_exchange(|facts| facts.id().to_owned())
+        let simulation = self.core.simulation.clone();
+        self.of_exchange(|facts| {
+            match simulation {
+                Some(simulation) => {
+                    facts.id_of(|| u128::from(simulation.random(false)) << 64 | u128::from(simulation.random(false)))
+                }
+                None => facts.id(),
+            }
+            .to_owned()
+        })
     }
 
     fn route(&mut self) -> Result<String> {
