@@ -211,3 +211,8 @@ pub use spelling::nearest;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The page for newcomers, whose source has to compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../examples/plugins/README.md")]
+struct Newcomers;

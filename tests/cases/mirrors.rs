@@ -6,18 +6,22 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::harness::{ADMIN, Client, Proxy, Upstream};
+use crate::harness::{ADMIN, Client, End, Proxy, Response, Upstream, eventually};
 
 /// What the mirrors are written in; `tests/languages/README.md` says what they do.
 const MIRRORS: [&str; 4] = ["c", "zig", "go", "ts"];
 
+fn file(language: &str) -> Option<PathBuf> {
+    let Some(examples) = std::env::var_os("STAUNCH_EXAMPLES").map(PathBuf::from) else {
+        println!("skipped: STAUNCH_EXAMPLES is not set (tests/languages/build)");
+        return None;
+    };
+    Some(examples.join("../../tests/languages/target").join(format!("{language}.wasm")))
+}
+
 /// A proxy with a mirror in every place, and its two origins; none where they are not built.
 fn mirror(language: &str, settings: &str) -> Option<Result<(Proxy, [Upstream; 2]), String>> {
-    let folder = std::env::var_os("STAUNCH_EXAMPLES").map(PathBuf::from).or_else(|| {
-        println!("skipped: STAUNCH_EXAMPLES is not set (tests/languages/build)");
-        None
-    })?;
-    let plugin = folder.join("../../tests/languages/target").join(format!("{language}.wasm"));
+    let plugin = file(language)?;
     let origins = ["A", "B"].map(|name| {
         Upstream::answering(move |request| {
             let target = request.head.line.split(' ').nth(1).unwrap_or_default();
@@ -141,6 +145,32 @@ fn every_language_says_of_rewriting_what_the_contract_says() {
 }
 
 #[test]
+fn every_language_hands_over_what_it_learned() {
+    for language in MIRRORS {
+        let Some(started) = mirror(language, "") else { return };
+        let (proxy, _origins) = started.expect(language);
+        let mut client = Client::to(&proxy);
+        let mut observed = || {
+            let seen = client.ask("GET", "/plain", "X-Key: alpha\r\n");
+            seen.field("x-seen").and_then(|seen| seen.rsplit(' ').next().map(str::to_owned)).expect("it was picked")
+        };
+        assert_eq!(observed(), "0", "{language}");
+        eventually(|| observed() == "200");
+
+        // Another version: the same with a custom section at its end.
+        let mut next = std::fs::read(file(language).expect("built")).expect("it is there");
+        next.extend(b"\0\x02\x01v");
+        let mut admin = Client::connect(proxy.admin_address());
+        let head = format!("PUT /api/plugins/mirror HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", next.len());
+        admin.send([head.as_bytes(), &next].concat());
+        let answer = patient_response(&mut admin);
+
+        assert_eq!(answer.status, 200, "{language}: {}", answer.text());
+        assert_eq!(observed(), "3", "{language}: the length of what was saved, 200");
+    }
+}
+
+#[test]
 fn every_language_refuses_settings_with_words_of_its_own() {
     for language in MIRRORS {
         let Some(refused) = mirror(language, "refuse = \"not so — never\"") else { return };
@@ -149,6 +179,18 @@ fn every_language_refuses_settings_with_words_of_its_own() {
         let error = mirror(language, "list = [\"a\", \"c\"]").expect("built").map(|_| ()).expect_err(language);
         assert!(error.contains("`list`: not b"), "{language}: {error}");
     }
+}
+
+/// The response to what takes longer than anything else may: on a busy machine a runtime is compiled for many seconds.
+#[track_caller]
+fn patient_response(client: &mut Client) -> Response {
+    for _ in 0..12 {
+        match client.try_response() {
+            Ok(response) => return response,
+            Err(broken) => assert!(broken.part.is_none() && broken.end == End::Silent, "{broken:?}"),
+        }
+    }
+    panic!("nothing came");
 }
 
 #[track_caller]

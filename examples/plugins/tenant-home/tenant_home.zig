@@ -1,37 +1,33 @@
-//! Gives each tenant a home: the endpoint that its requests always go to, found by jump consistent hash.
+//! Gives each tenant homes of its own: a few endpoints, found by rendezvous hashing, of which the least busy serves it.
 //!
-//! Endpoints are ordered by address, and each has as many places as its weight. While a home is not ready its tenants
-//! are spread over the others, each tenant to one of them; the rest stay where they are. Endpoints that are best taken
-//! away from the end of the order (in reverse order of their addresses) move the fewest tenants.
+//! Caches there stay warm for the tenant, and one that floods or crashes its homes harms few others: with 2 of 10
+//! endpoints, one tenant in 45 has both in common with it (shuffle sharding).
 
 const std = @import("std");
 const staunch = @import("staunch.zig");
-const jump = @import("jump.zig");
+const rendezvous = @import("rendezvous.zig");
 
 comptime {
     staunch.balancer(@This());
 }
 
-/// Homes to try before any ready one is good enough.
-const max_tries = 32;
+const max_homes = 16;
 
-/// Places at most, so that great weights cost no memory: beyond, weights are scaled down.
-const max_places = 1 << 16;
+const Member = struct { id: u32, weight: u32, priority: u32, ready: bool, seed: u64 };
 
-const Member = struct { id: u32, priority: u32, ready: bool };
-
-/// In the order of their addresses.
 var members: []Member = &.{};
-/// A position in `members` for each place.
-var places: []u32 = &.{};
 /// A position in `members` for each slot.
 var by_slot: []u32 = &.{};
-/// The priority group that is used as long as it can be.
-var first_group: u32 = 0;
+var homes: usize = 2;
 
 pub fn configure() void {
     for (staunch.config.keys("")) |name| {
-        if (!std.mem.eql(u8, name, "header")) staunch.refuse(name, "there is no such setting; there is only `header`", .{});
+        if (std.mem.eql(u8, name, "header") or std.mem.eql(u8, name, "homes")) continue;
+        staunch.refuse(name, "there is no such setting; there are `header` and `homes`", .{});
+    }
+    if (staunch.config.get("homes")) |text| {
+        homes = std.fmt.parseInt(usize, text, 10) catch 0;
+        if (homes < 1 or homes > max_homes) staunch.refuse("homes", "is a number from 1 to {d}", .{max_homes});
     }
     const header = staunch.config.get("header") orelse "x-tenant";
     if (header.len == 0) return staunch.refuse("header", "the name of a header is wanted", .{});
@@ -41,84 +37,76 @@ pub fn configure() void {
 }
 
 pub fn update(_: u64, endpoints: []const staunch.Endpoint) void {
-    const order = staunch.arena.dupe(staunch.Endpoint, endpoints) catch @trap();
-    std.sort.heap(staunch.Endpoint, order, {}, byAddress);
-
-    first_group = std.math.maxInt(u32);
-    var total: u64 = 0;
     var slots: usize = 0;
-    for (order) |endpoint| {
-        first_group = @min(first_group, endpoint.priority);
-        total += endpoint.weight;
-        slots = @max(slots, endpoint.id + 1);
-    }
-    members = renewed(Member, members, order.len);
-    by_slot = renewed(u32, by_slot, slots);
+    for (endpoints) |endpoint| slots = @max(slots, endpoint.id + 1);
+    staunch.gpa.free(members);
+    staunch.gpa.free(by_slot);
+    members = staunch.gpa.alloc(Member, endpoints.len) catch @trap();
+    by_slot = staunch.gpa.alloc(u32, slots) catch @trap();
     @memset(by_slot, 0);
-    var found: std.ArrayList(u32) = .empty;
-    for (order, members, 0..) |endpoint, *member, position| {
-        member.* = .{ .id = endpoint.id, .priority = endpoint.priority, .ready = endpoint.ready };
+    for (members, endpoints, 0..) |*member, endpoint, position| {
+        member.* = .{
+            .id = endpoint.id,
+            .weight = endpoint.weight,
+            .priority = endpoint.priority,
+            .ready = endpoint.ready,
+            .seed = rendezvous.seedOf(endpoint.address),
+        };
         by_slot[endpoint.id] = @intCast(position);
-        const share = if (total > max_places) @max(1, endpoint.weight * @as(u64, max_places) / total) else endpoint.weight;
-        found.appendNTimes(staunch.arena, @intCast(position), @intCast(share)) catch @trap();
     }
-    places = renewed(u32, places, found.items.len);
-    @memcpy(places, found.items);
 }
 
-fn renewed(comptime T: type, old: []T, len: usize) []T {
-    staunch.gpa.free(old);
-    return staunch.gpa.alloc(T, len) catch @trap();
-}
-
-fn byAddress(_: void, a: staunch.Endpoint, b: staunch.Endpoint) bool {
-    return std.mem.lessThan(u8, a.address, b.address);
-}
-
-/// Readiness counts at once, a weight with the next `update`: places that move would move tenants.
 pub fn change(changes: []const staunch.Change) void {
     for (changes) |to| {
         if (to.id >= by_slot.len) continue;
         const member = &members[by_slot[to.id]];
-        if (member.id == to.id) member.ready = to.ready;
+        if (member.id != to.id) continue;
+        member.weight = to.weight;
+        member.ready = to.ready;
     }
 }
 
 pub fn pick(cx: staunch.PickContext) staunch.PickError!u32 {
-    if (members.len == 0) return error.Unavailable;
     const key = cx.key orelse cx.random;
-    if (cx.attempt == 0) {
-        const member = at(key, 0);
-        if (member.ready and member.priority == first_group) return member.id;
-    }
     const tried: []const u32 = if (cx.attempt > 0) staunch.selection.tried() else &.{};
-    return home(key, tried) orelse home(key, &.{}) orelse error.Unavailable;
+    // An endpoint that was tried is better than none.
+    return leastBusyHome(key, tried) orelse leastBusyHome(key, &.{}) orelse error.Unavailable;
 }
 
-/// The first home of a key that may be used, in the first priority group that has one.
-fn home(key: u64, tried: []const u32) ?u32 {
-    var group: ?u32 = null;
+/// Of the endpoints that may be used, in the first priority group that has one, those with the highest lots are homes.
+fn leastBusyHome(key: u64, tried: []const u32) ?u32 {
+    var group: u32 = std.math.maxInt(u32);
+    var found: usize = 0;
+    var ids: [max_homes]u32 = undefined;
+    var lots: [max_homes]f64 = undefined;
     for (members) |member| {
-        if (isUsable(member, tried)) group = @min(group orelse member.priority, member.priority);
+        if (!member.ready or member.priority > group) continue;
+        if (std.mem.indexOfScalar(u32, tried, member.id) != null) continue;
+        if (member.priority < group) {
+            group = member.priority;
+            found = 0;
+        }
+        const lot = rendezvous.lot(key, member.seed, member.weight);
+        var place = found;
+        while (place > 0 and lots[place - 1] < lot) place -= 1;
+        if (place == homes) continue;
+        found = @min(found + 1, homes);
+        std.mem.copyBackwards(u32, ids[place + 1 .. found], ids[place .. found - 1]);
+        std.mem.copyBackwards(f64, lots[place + 1 .. found], lots[place .. found - 1]);
+        ids[place] = member.id;
+        lots[place] = lot;
     }
-    const priority = group orelse return null;
-    for (0..max_tries) |attempt| {
-        const member = at(key, attempt);
-        if (member.priority == priority and isUsable(member, tried)) return member.id;
-    }
-    const start = jump.bucket(jump.another(key, max_tries), @intCast(members.len));
-    for (0..members.len) |step| {
-        const member = members[(start + step) % members.len];
-        if (member.priority == priority and isUsable(member, tried)) return member.id;
-    }
-    return null;
-}
+    if (found == 0) return null;
 
-/// Where a key goes when so many homes could not be used.
-fn at(key: u64, attempt: u64) Member {
-    return members[places[jump.bucket(jump.another(key, attempt), @intCast(places.len))]];
-}
-
-fn isUsable(member: Member, tried: []const u32) bool {
-    return member.ready and std.mem.indexOfScalar(u32, tried, member.id) == null;
+    // Among equals the first, so that a tenant who asks for little has one home.
+    var best = ids[0];
+    var fewest = staunch.loads.active(best);
+    for (ids[1..found]) |id| {
+        const active = staunch.loads.active(id);
+        if (active < fewest) {
+            best = id;
+            fewest = active;
+        }
+    }
+    return best;
 }
