@@ -20,6 +20,9 @@ use crate::plugins::{Kind, Limits, Plugin, PluginError, PluginHost, Simulation, 
 
 use file::{Case, File, Step};
 
+/// How a file of cases is written, for a person.
+pub const FORMAT: &str = include_str!("format.md");
+
 /// How a case went.
 #[derive(Clone, Debug)]
 pub struct Outcome {

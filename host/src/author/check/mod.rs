@@ -17,6 +17,9 @@ pub use report::{Property, Report, Verdict};
 use crate::author::Subject;
 use crate::plugins::Kind;
 
+/// What each property says, for a person.
+pub const PROPERTIES: &str = include_str!("properties.md");
+
 /// Judges the subject as a plugin of one kind. The same seed makes the same findings.
 pub fn check(subject: &Subject, kind: Kind, seed: u64, claims: &Claims) -> Report {
     match kind {

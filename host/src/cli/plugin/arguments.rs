@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use staunch::author::check::{Claim, Property};
+use staunch::author::cases;
+use staunch::author::check::{self, Claim, Property};
 use staunch::author::scaffold::Language;
 use staunch::plugins::Kind;
 
@@ -24,8 +25,10 @@ pub(crate) enum PluginCommand {
         file: PathBuf,
     },
     /// Judges a plugin by properties that every plugin of its kind has, with no proxy around it.
+    #[command(after_long_help = check::PROPERTIES)]
     Check(CheckArguments),
     /// Runs recorded cases against a plugin, with no proxy around it.
+    #[command(after_long_help = cases::FORMAT)]
     Test(TestArguments),
     /// Measures what a plugin's calls cost, with no proxy around it.
     Bench(BenchArguments),
