@@ -113,6 +113,7 @@ fn rings_that_do_not_hold_their_keys_are_rejected() {
             ("by-size", "consistency"),
             ("modulo", "consistency"),
             ("forgets-the-key", "affinity"),
+            ("unwraps-the-key", "survival"),
             ("mixes-in-chance", "affinity"),
             ("ignores-readiness", "readiness"),
             ("ignores-weight-changes", "weights"),
@@ -130,6 +131,9 @@ fn counts_that_leak_or_lie_are_rejected() {
             ("counts-never-given-back", "loads"),
             ("stale-loads", "loads"),
             ("prefers-the-busy", "loads"),
+            ("weighs-backwards", "loads"),
+            ("counts-while-ready", "return"),
+            ("counts-below-nothing", "recovery"),
         ],
     );
 }
@@ -144,6 +148,7 @@ fn chance_that_is_not_even_is_rejected() {
             ("draws-itself", "determinism"),
             ("cycles", "spread"),
             ("overruns", "known"),
+            ("rounds-up", "known"),
         ],
     );
 }

@@ -123,7 +123,7 @@ pub(super) fn judge(subject: &Subject, seed: u64, claims: &Claims) -> Report {
     if claims.ask_for(&[Property::Determinism]) {
         determinism::judge(subject, seed, claims, &mut report);
     }
-    if claims.ask_for(&[Property::Deadline, Property::Growth]) {
+    if claims.ask_for(&[Property::Deadline, Property::Growth, Property::Known, Property::Readiness, Property::Tried]) {
         cost::judge(subject, seed, &mut report);
     }
     report.sort();

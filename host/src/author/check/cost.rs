@@ -12,6 +12,7 @@ use crate::upstream::endpoint::EndpointId;
 
 use super::parts::{Trouble, send_one};
 use super::report::{Property, Report};
+use super::walk::{Misstep, judge_pick};
 
 /// The memberships that have to be served in time.
 const SIZES: [usize; 5] = [1, 10, 100, 1000, 10_000];
@@ -27,7 +28,12 @@ pub(super) fn judge(subject: &Subject, seed: u64, report: &mut Report) {
     let mut slowest = (Duration::ZERO, 0);
     for size in SIZES {
         match costs(subject, seed, size) {
-            Ok(costs) => slowest = slowest.max((costs.slowest_pick, size)),
+            Ok(costs) => {
+                slowest = slowest.max((costs.slowest_pick, size));
+                if let Some((property, message)) = costs.wrong {
+                    report.broken_by(property, format!("{message} ({size} endpoints, seed {seed})"));
+                }
+            }
             Err((during, broke)) => {
                 let property = match broke.cause {
                     Cause::Deadline => Property::Deadline,
@@ -78,6 +84,8 @@ struct Costs {
     /// On the mean.
     pick: u64,
     slowest_pick: Duration,
+    /// A pick that a proxy could not use.
+    wrong: Option<(Property, String)>,
 }
 
 fn costs(subject: &Subject, seed: u64, size: usize) -> Result<Costs, (&'static str, Broke)> {
@@ -96,13 +104,14 @@ fn costs(subject: &Subject, seed: u64, size: usize) -> Result<Costs, (&'static s
     let changes: Vec<_> = (0..size.min(20)).map(|_| change(&mut rng)).collect();
     rig.change(&changes).map_err(|broke| ("change", broke))?;
     let change = rig.cost().instructions;
-    let (mut pick, mut slowest) = (0, Duration::ZERO);
+    let (mut pick, mut slowest, mut wrong) = (0, Duration::ZERO, None);
     for _ in 0..PICKS {
         let mut tried: Vec<EndpointId> = Vec::new();
         for _ in 0..3 {
             let began = thread_cpu_time();
             let ask = Ask { who: rng.u64(..), random: rng.u64(..), tried: &tried };
             let picked = rig.pick(ask).map_err(|broke| ("pick", broke))?;
+            note_wrong(&rig, &tried, picked, &mut wrong);
             slowest = slowest.max(thread_cpu_time() - began);
             pick += rig.cost().instructions;
             let Pick::Endpoint(id) = picked else { break };
@@ -112,7 +121,14 @@ fn costs(subject: &Subject, seed: u64, size: usize) -> Result<Costs, (&'static s
         }
     }
     rig.wait(Duration::from_secs(1)).map_err(|broke| ("observe", broke))?;
-    Ok(Costs { update, change, pick: pick / PICKS, slowest_pick: slowest })
+    Ok(Costs { update, change, pick: pick / PICKS, slowest_pick: slowest, wrong })
+}
+
+/// Notes the first pick that a proxy could not use.
+fn note_wrong(rig: &Rig, tried: &[EndpointId], pick: Pick, wrong: &mut Option<(Property, String)>) {
+    if let Err(Misstep::Wrong(property, message)) = judge_pick(&rig.members, tried, pick) {
+        wrong.get_or_insert((property, message));
+    }
 }
 
 /// Memory stops growing.

@@ -78,6 +78,19 @@ pub(super) fn loads(
             return Ok(());
         }
     }
+    let mut rig = Rig::of(subject, seed, &[4, 1, 1, 1])?;
+    (0..ENDPOINTS as EndpointId).for_each(|id| rig.loads.set(1, id, BUSY / 2, Duration::ZERO));
+    let heavy = parts(&mut rig, REQUESTS, &mut rng)?;
+    let lightest = heavy.iter().skip(1).copied().max().unwrap_or_default();
+    if heavy[0] < lightest && differs(heavy[0], lightest, REQUESTS as u64) {
+        let message = format!(
+            "with {} requests in flight to each endpoint, of the weights 4 1 1 1, {REQUESTS} requests went {heavy:?} \
+             (seed {seed})",
+            BUSY / 2
+        );
+        report.broken_by(Property::Loads, message);
+        return Ok(());
+    }
     match shunned {
         0 if claimed == Some(true) => {
             let message = format!("{BUSY} requests in flight to one endpoint change nothing (seed {seed})");
@@ -96,12 +109,14 @@ enum Bad {
     IsSlow,
     /// Its requests end without anybody hearing of it: their clients go away.
     IsAbandoned,
+    /// A fresh instance takes over while requests are in flight, and hears how they end.
+    IsInherited,
 }
 
 /// An endpoint that did badly is tried again once it does well.
 pub(super) fn recovery(subject: &Subject, seed: u64, report: &mut Report) -> Result<(), Trouble> {
     const REQUESTS: usize = 1600;
-    for bad in [Bad::Fails, Bad::IsSlow, Bad::IsAbandoned] {
+    for bad in [Bad::Fails, Bad::IsSlow, Bad::IsAbandoned, Bad::IsInherited] {
         let mut rig = Rig::new(subject, &world(seed), members(&[1; ENDPOINTS]), ENDPOINTS)?;
         let calm = parts(&mut rig, REQUESTS, &mut Rng::with_seed(seed))?;
         for victim in 0..ENDPOINTS as EndpointId {
@@ -111,6 +126,7 @@ pub(super) fn recovery(subject: &Subject, seed: u64, report: &mut Report) -> Res
             }
             let mut rng = Rng::with_seed(seed);
             let mut rig = Rig::of(subject, seed, &[1; ENDPOINTS])?;
+            let mut flying = 0;
             for _ in 0..600 {
                 let id = send_one(&mut rig, &mut rng)?;
                 rig.enter(id);
@@ -120,7 +136,15 @@ pub(super) fn recovery(subject: &Subject, seed: u64, report: &mut Report) -> Res
                     Bad::Fails => rig.leave(id, End::FAILED)?,
                     Bad::IsSlow => rig.leave(id, End { latency: Duration::from_secs(5), status: 200 })?,
                     Bad::IsAbandoned => rig.loads.leave(0, id),
+                    Bad::IsInherited => flying += 1,
                 }
+            }
+            if flying > 0 {
+                rig.swap(members(&[1; ENDPOINTS]))?;
+            }
+            for _ in 0..flying {
+                rig.leave(victim, End::WELL)?;
+                rig.wait(Duration::from_millis(1))?;
             }
             parts(&mut rig, REQUESTS, &mut rng)?;
             rig.wait(Duration::from_secs(600))?;
@@ -134,6 +158,7 @@ pub(super) fn recovery(subject: &Subject, seed: u64, report: &mut Report) -> Res
                         Bad::Fails => "failed",
                         Bad::IsSlow => "took 5 s for each",
                         Bad::IsAbandoned => "was abandoned by its clients",
+                        Bad::IsInherited => "answered only after a fresh instance had taken over",
                     }
                 );
                 report.broken_by(Property::Recovery, message);

@@ -136,6 +136,9 @@ pub(super) fn fairness(
         report.not_claimed(Property::Fairness, why);
         return Ok(());
     }
+    if profile.keyed {
+        return keyed_fairness(subject, seed, report);
+    }
     let mut worst: f64 = 0.0;
     for weights in [&[1, 1, 1][..], &[5, 1, 1], &[1, 2, 3, 4], &[10, 1], &[3, 3, 1, 1, 1], &[7; 9]] {
         let mut rng = Rng::with_seed(seed);
@@ -180,6 +183,24 @@ pub(super) fn fairness(
         _ => format!("never more than {worst:.2} picks off"),
     };
     report.holds(Property::Fairness, seen);
+    Ok(())
+}
+
+/// Many keys agree with the weights: by a third, as tables with so many points for each weight do.
+fn keyed_fairness(subject: &Subject, seed: u64, report: &mut Report) -> Result<(), Trouble> {
+    const KEYS: usize = 6000;
+    for weights in [[1, 1, 1], [5, 1, 1], [1, 2, 3]] {
+        let counts = parts(&mut Rig::of(subject, seed, &weights)?, KEYS, &mut Rng::with_seed(seed))?;
+        let total = f64::from(weights.iter().sum::<u32>());
+        let off = |(&got, &weight): (&u64, &u32)| got as f64 * total / (KEYS as f64 * f64::from(weight)) - 1.0;
+        if counts.iter().zip(&weights).map(off).any(|off| off.abs() > 1.0 / 3.0) {
+            let message =
+                format!("of {KEYS} keys, endpoints with the weights {weights:?} got {counts:?} (seed {seed})");
+            report.broken_by(Property::Fairness, message);
+            return Ok(());
+        }
+    }
+    report.holds(Property::Fairness, "by key");
     Ok(())
 }
 
@@ -254,8 +275,19 @@ pub(super) fn comeback(subject: &Subject, seed: u64, report: &mut Report) -> Res
         let calm = parts(&mut rig, REQUESTS, &mut rng)?;
         // The last time, all of them are away.
         let gone: Vec<_> = (0..endpoints).filter(|&id| id == away || away == endpoints).collect();
+        // Some requests are in flight when it goes, and end while it is away.
+        let flying = (0..80)
+            .map(|_| {
+                let id = send_one(&mut rig, &mut rng)?;
+                rig.enter(id);
+                Ok(id)
+            })
+            .collect::<Result<Vec<_>, Trouble>>()?;
         for &id in &gone {
             rig.set_ready(id, false)?;
+        }
+        for id in flying {
+            rig.leave(id, End::WELL)?;
         }
         if away < endpoints {
             send(&mut rig, REQUESTS, &mut rng)?;

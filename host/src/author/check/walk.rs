@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
+use crate::author::people;
 use crate::author::rig::{Ask, Broke, End, Rig, member, world};
 use crate::author::subject::Subject;
 use crate::plugins::{Cause, Member, Simulation};
@@ -130,10 +131,16 @@ pub(super) fn judge(subject: &Subject, seed: u64, report: &mut Report) {
 impl Walk {
     pub(super) fn random(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let weights: &[u32] = if rng.bool() { &[1] } else { &[1, 1, 2, 3, 5, 10] };
+        let weights: &[u32] = match rng.u32(..8) {
+            0..4 => &[1],
+            4..7 => &[1, 1, 2, 3, 5, 10],
+            _ => &[1, 30, 300],
+        };
         let zones = rng.bool();
         let start = (0..rng.u32(0..6)).map(|id| {
             let mut member = member(id, weights[rng.usize(..weights.len())]);
+            member.endpoint.address = address(&mut rng, id);
+            member.endpoint.labels = if rng.bool() { Vec::new() } else { vec![("tier".to_owned(), String::new())] };
             member.endpoint.priority = u32::from(rng.u32(..5) == 0);
             member.endpoint.zone = zones.then(|| ["a", "b"][rng.usize(..2)].to_owned());
             member.ready = rng.u32(..5) != 0;
@@ -235,7 +242,9 @@ impl Step {
         match rng.u32(..100) {
             0..50 => {
                 let failures = if rng.u32(..3) == 0 { rng.usize(1..5) } else { 0 };
-                Self::Request { who: rng.u64(..40), random: rng.u64(..), failures }
+                let who = if rng.u32(..8) == 0 { people::odd(rng.u64(..)) } else { rng.u64(..40) };
+                let random = [rng.u64(..), rng.u64(..), rng.u64(..), 0, u64::MAX][rng.usize(..5)];
+                Self::Request { who, random, failures }
             }
             50..64 => {
                 let latency = Duration::from_micros(rng.u64(100..200_000));
@@ -253,7 +262,7 @@ impl Step {
     }
 }
 
-enum Misstep {
+pub(super) enum Misstep {
     Broke(Broke),
     Wrong(Property, String),
 }
@@ -338,10 +347,10 @@ impl Walker {
         let mut tried = Vec::new();
         for attempt in 0..=failures {
             let _ = match attempt {
-                0 => write!(words, "client {who} asks"),
+                0 => write!(words, "{} asks", people::said(who)),
                 _ => write!(words, ", that fails, it asks again"),
             };
-            let ask = Ask { who, random: random.wrapping_add(attempt as u64), tried: &tried };
+            let ask = Ask { who, random: random.rotate_left(7 * attempt as u32), tried: &tried };
             let pick = rig.pick(ask)?;
             let _ = write!(words, ": {}", said(pick));
             self.answers.push(pick);
@@ -396,7 +405,7 @@ impl Walker {
 }
 
 /// Whether a pick is one that a proxy can use.
-fn judge_pick(members: &[Member], tried: &[EndpointId], pick: Pick) -> Result<(), Misstep> {
+pub(super) fn judge_pick(members: &[Member], tried: &[EndpointId], pick: Pick) -> Result<(), Misstep> {
     let untried = |m: &&Member| m.ready && !tried.contains(&m.endpoint.id);
     let other = members.iter().find(untried).map(|m| m.endpoint.id);
     let wrong = |property, message| Err(Misstep::Wrong(property, message));
@@ -435,6 +444,16 @@ fn property_of(broke: &Broke, members: &[Member]) -> Property {
         Cause::Memory => Property::Memory,
         _ if !members.iter().any(|m| m.ready) => Property::EmptySet,
         _ => Property::Survival,
+    }
+}
+
+/// An address of any kind that a configuration may have.
+fn address(rng: &mut Rng, id: EndpointId) -> std::sync::Arc<str> {
+    match rng.u32(..8) {
+        0 => format!("unix:/run/{id}.sock").into(),
+        1 => format!("host-{id}.test:8080").into(),
+        2 => format!("[2001:db8::{id:x}]:80").into(),
+        _ => member(id, 1).endpoint.address,
     }
 }
 

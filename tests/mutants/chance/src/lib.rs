@@ -37,7 +37,11 @@ impl Balancer for Chance {
             "cycles" => random::mix(self.draws % 3, 1),
             _ => cx.random,
         };
-        let mut left = random::below(random, total);
+        let mut left = match self.bug.as_str() {
+            // The greatest random number rounds up to the total.
+            "rounds-up" => (random as f32 / u64::MAX as f32 * total as f32) as u32,
+            _ => random::below(random, total),
+        };
         if self.bug == "overruns" {
             left += u32::from(cx.random % 97 == 0);
         }
@@ -49,7 +53,7 @@ impl Balancer for Chance {
         }
         match self.bug.as_str() {
             // One past the end.
-            "overruns" if total > 0 => Ok(candidates.len() as EndpointId),
+            "overruns" | "rounds-up" if total > 0 => Ok(candidates.len() as EndpointId),
             _ => Err(PickError::Unavailable),
         }
     }

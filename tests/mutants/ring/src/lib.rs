@@ -41,8 +41,11 @@ impl Ring {
 
 impl Balancer for Ring {
     fn configure(config: &Config, needs: &mut BalancerNeeds) -> Result<Self, Invalid> {
-        needs.want_key(KeySource::Path);
         let bug = config.get_or("bug", String::new());
+        needs.want_key(match bug.as_str() {
+            "unwraps-the-key" => KeySource::Header("x-tenant".to_owned()),
+            _ => KeySource::Path,
+        });
         Ok(Self { bug, endpoints: Endpoints::default(), points: Vec::new() })
     }
 
@@ -72,6 +75,7 @@ impl Balancer for Ring {
         }
         let key = match self.bug.as_str() {
             "forgets-the-key" => cx.random,
+            "unwraps-the-key" => random::mix(cx.key.expect("every request has a key"), 0),
             "mixes-in-chance" => random::mix(cx.key.unwrap_or(cx.random) ^ (cx.random & 1), 0),
             "modulo" => {
                 let at = cx.key.unwrap_or(cx.random) % candidates.len() as u64;
