@@ -17,7 +17,7 @@ use super::balancer::{Claim, Claims};
 use super::cost::Memory;
 use super::report::{Property, Report};
 
-const QUESTIONS: usize = 12_000;
+const QUESTIONS: usize = 6000;
 const LONGEST_DELAY: Duration = Duration::from_secs(600);
 
 /// A policy in a world of its own.

@@ -19,7 +19,7 @@ use super::balancer::{Claim, Claims};
 use super::cost::Memory;
 use super::report::{Property, Report};
 
-const MESSAGES: usize = 4000;
+const MESSAGES: usize = 1500;
 
 /// What goes wrong over a message.
 enum Mishap {
