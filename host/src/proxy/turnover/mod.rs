@@ -208,9 +208,11 @@ impl Turnover {
             states.push(answer.await.unwrap_or_default());
         }
         aside(move || {
-            for (ready, state) in parts.iter_mut().flatten().zip(states.into_iter().flatten()) {
-                if let Some(state) = state {
-                    ready.restore(&state)?;
+            for (parts, states) in parts.iter_mut().zip(states) {
+                for (ready, state) in parts.iter_mut().zip(states) {
+                    if let Some(state) = state {
+                        ready.restore(&state)?;
+                    }
                 }
             }
             Ok(parts)
