@@ -134,7 +134,7 @@ impl Walk {
         let weights: &[u32] = match rng.u32(..8) {
             0..4 => &[1],
             4..7 => &[1, 1, 2, 3, 5, 10],
-            _ => &[1, 30, 300],
+            _ => &[1, 10, 30],
         };
         let zones = rng.bool();
         let start = (0..rng.u32(0..6)).map(|id| {
