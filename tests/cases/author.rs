@@ -346,6 +346,28 @@ fn messages_of_a_rewriter_can_be_recorded() {
 }
 
 #[test]
+fn bodies_can_be_recorded_piece_by_piece() {
+    let (code, text) = cases(
+        r#"
+        plugin = "substitute"
+        config = { replace = [{ from = "origin.test", to = "shop.test" }] }
+
+        [[cases]]
+        name = "what is cut is found"
+        steps = [{ response = { headers = { content-type = "text/html" }, body = ["<a href='//orig", "in.test/'>"] }, expect = { body = "<a href='//shop.test/'>" } }]
+
+        [[cases]]
+        name = "what is expected wrongly is told"
+        steps = [{ response = { headers = { content-type = "text/html" }, body = ["a"] }, expect = { body = "b" } }]
+        "#,
+    );
+
+    assert_eq!(code, Some(1));
+    assert!(text.contains("ok      what is cut is found"), "{text}");
+    assert!(text.contains("the body\n          expected: b\n          got:      a\n"), "{text}");
+}
+
+#[test]
 fn mistakes_in_a_file_of_cases_are_told() {
     for (text, expected) in [
         ("plugin = \"round-robin\"\ncases = [{ name = \"a\", stepps = [] }]\n", "unknown field `stepps`"),

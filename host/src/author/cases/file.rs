@@ -147,6 +147,8 @@ pub(super) struct RequestEntry {
     pub(super) route: String,
     pub(super) upstream: String,
     pub(super) headers: BTreeMap<String, Values>,
+    /// The pieces it comes in.
+    pub(super) body: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -159,6 +161,8 @@ pub(super) struct ResponseEntry {
     pub(super) endpoint: String,
     #[serde(default)]
     pub(super) headers: BTreeMap<String, Values>,
+    /// The pieces it comes in.
+    pub(super) body: Option<Vec<String>>,
 }
 
 /// The values of a header: one, several, or none.
@@ -196,6 +200,7 @@ pub(super) struct MessageExpected {
     pub(super) authority: Option<String>,
     pub(super) status: Option<u16>,
     pub(super) headers: BTreeMap<String, Values>,
+    pub(super) body: Option<String>,
     /// The plugin answers in place of whoever would.
     pub(super) respond: Option<RespondExpected>,
     pub(super) delay: Option<Span>,

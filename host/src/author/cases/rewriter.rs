@@ -7,7 +7,7 @@ use fastrand::Rng;
 
 use crate::author::rig::{Broke, fault_of};
 use crate::author::subject::Subject;
-use crate::filters::{Filter, Flow, LocalResponse};
+use crate::filters::{BodyBroken, BodyFilter, Filter, Flow, LocalResponse};
 use crate::http::facts::{Exchange, Facts};
 use crate::plugins::{Kind, Simulation, Use};
 
@@ -31,7 +31,33 @@ impl Play {
         Ok(Self { world: world.clone(), used, filter, exchange, upstreams: upstreams.to_owned() })
     }
 
-    fn check(&self, step: &Step, flow: Flow, of: fn(&Exchange, &MessageExpected) -> Result<(), String>) -> Told {
+    /// What a body becomes; `None` when the message has none, or does not go on.
+    fn body(
+        &mut self,
+        flow: &Flow,
+        pieces: Option<&[String]>,
+        begin: impl FnOnce(&dyn Filter, &mut Exchange) -> Result<Option<Box<dyn BodyFilter>>, BodyBroken>,
+    ) -> Result<Option<String>, String> {
+        let Some(pieces) = pieces.filter(|_| *flow == Flow::Continue) else { return Ok(None) };
+        let broke = |_| fault_of(&self.used).map_or_else(|| "it failed on the body".to_owned(), |broke| broke.message);
+        let Some(mut filter) = begin(&*self.filter, &mut self.exchange).map_err(broke)? else {
+            return Ok(Some(pieces.concat()));
+        };
+        let mut out = Vec::new();
+        for piece in pieces {
+            filter.rewrite(piece.as_bytes(), false, &mut out).map_err(broke)?;
+        }
+        filter.rewrite(&[], true, &mut out).map_err(broke)?;
+        Ok(Some(String::from_utf8_lossy(&out).into_owned()))
+    }
+
+    fn check(
+        &self,
+        step: &Step,
+        flow: Flow,
+        body: Option<String>,
+        of: fn(&Exchange, &MessageExpected) -> Result<(), String>,
+    ) -> Told {
         if let Some(broke) = fault_of(&self.used) {
             return Err(broke.message);
         }
@@ -44,6 +70,9 @@ impl Play {
             }
             (_, Some(_)) => return Err(differ("", "a response of the plugin's own", "a message that goes on")),
             (_, None) => of(&self.exchange, &expected)?,
+        }
+        if let Some(wanted) = expected.body.filter(|wanted| Some(wanted) != body.as_ref()) {
+            return Err(differ("the body", wanted, body.as_deref().unwrap_or("none")));
         }
         let delay = self.exchange.delay;
         if let Some(wanted) = expected.delay.filter(|wanted| wanted.0 != delay.unwrap_or_default()) {
@@ -67,14 +96,24 @@ impl Player for Play {
                 true => self.filter.on_request(&mut self.exchange),
                 false => Flow::Continue,
             };
-            self.check(step, flow, message::check_request)
+            let looks = self.filter.sides().request_body;
+            let body = self.body(&flow, request.body.as_deref(), |filter, exchange| match looks {
+                true => filter.on_request_body(exchange),
+                false => Ok(None),
+            })?;
+            self.check(step, flow, body, message::check_request)
         } else if let Some(response) = &step.response {
             message::response(&mut self.exchange, response);
             let flow = match self.filter.sides().response {
                 true => self.filter.on_response(&mut self.exchange),
                 false => Flow::Continue,
             };
-            self.check(step, flow, message::check_response)
+            let looks = self.filter.sides().response_body;
+            let body = self.body(&flow, response.body.as_deref(), |filter, exchange| match looks {
+                true => filter.on_response_body(exchange),
+                false => Ok(None),
+            })?;
+            self.check(step, flow, body, message::check_response)
         } else if let Some(wait) = &step.wait {
             self.world.advance(wait.0);
             Ok(())
