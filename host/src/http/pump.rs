@@ -136,7 +136,9 @@ impl Pump {
             }
             if decoder.is_done() {
                 if !self.ended {
-                    self.pass_end(passage, to)?;
+                    if let Some(chain) = &mut passage.chain {
+                        self.pass(chain.end()?, passage.replay.as_deref_mut(), to)?;
+                    }
                     self.encoder.end(&mut to.output, decoder.take_trailers().as_ref()).map_err(wrong_length)?;
                     self.ended = true;
                 }
@@ -155,12 +157,7 @@ impl Pump {
             let data = &from.input.bytes()[decoded.data.clone()];
             passage.receive(data.len())?;
             if let Some(chain) = &mut passage.chain {
-                let rewritten = chain.rewrite(data)?;
-                self.moved += rewritten.len() as u64;
-                self.encoder.data(&mut to.output, rewritten).map_err(wrong_length)?;
-                if let Some(replay) = &mut passage.replay {
-                    replay.keep(rewritten);
-                }
+                self.pass(chain.rewrite(data)?, passage.replay.as_deref_mut(), to)?;
                 from.input.consume(decoded.consumed);
                 continue;
             }
@@ -176,16 +173,13 @@ impl Pump {
         }
     }
 
-    /// Sends what the chain has kept back.
-    fn pass_end(&mut self, passage: &mut Passage<'_>, to: &mut Transport) -> Result<(), PumpError> {
-        let Some(chain) = &mut passage.chain else { return Ok(()) };
-        let rest = chain.end()?;
-        self.moved += rest.len() as u64;
-        self.encoder.data(&mut to.output, rest).map_err(wrong_length)?;
-        if let Some(replay) = &mut passage.replay {
-            replay.keep(rest);
+    /// Sends what a part of the body became.
+    fn pass(&mut self, data: &[u8], replay: Option<&mut Replay>, to: &mut Transport) -> Result<(), PumpError> {
+        self.moved += data.len() as u64;
+        if let Some(replay) = replay {
+            replay.keep(data);
         }
-        Ok(())
+        self.encoder.data(&mut to.output, data).map_err(wrong_length)
     }
 
     /// Sends what was decoded, or copies it if it is small.
