@@ -27,5 +27,6 @@ mod routing;
 mod smuggling;
 mod substitute;
 mod timeouts;
+mod upgrade;
 mod upstream_faults;
 mod websocket;

@@ -6,6 +6,7 @@
 
 mod listener;
 mod page;
+mod process;
 mod status;
 mod turnover;
 
@@ -15,10 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -28,6 +29,7 @@ use crate::telemetry::exposition::{self, Exposition};
 
 pub use listener::AdminListener;
 use listener::Bounded;
+pub use process::{NotUpgraded, Upgraded, Upgrading};
 pub use status::{
     EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue, PluginStatus,
     UpstreamStatus,
@@ -51,6 +53,12 @@ pub trait Window: Send + Sync {
 
     /// Has another version of a plugin serve. `force`: even one that was taken back.
     fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_>;
+
+    /// Has a new process of the same program take over.
+    fn upgrade(&self) -> Upgrading<'_>;
+
+    /// Accepts nothing more, finishes what is in flight and ends.
+    fn drain(&self);
 }
 
 /// What the admin server answers from.
@@ -100,6 +108,8 @@ fn router(state: Arc<AdminState>) -> Router {
         .route(HEALTHZ, get(async || "ok\n"))
         .route(READYZ, get(readyz))
         .route("/metrics", get(metrics))
+        .route("/api/drain", post(process::drain))
+        .route("/api/upgrade", post(process::upgrade))
         .route("/api/upstreams", get(upstreams))
         .route("/api/plugins", get(plugins))
         .route("/api/plugins/{name}", put(turnover::put).layer(DefaultBodyLimit::max(turnover::MAX_FILE)))
@@ -165,6 +175,12 @@ fn brings(request: &Request, token: &[u8; 32]) -> bool {
     };
     // Digests are compared, which an attacker cannot steer byte by byte.
     scheme.eq_ignore_ascii_case(b"Bearer ") && Sha256::digest(credentials.trim_ascii()).as_slice() == token
+}
+
+/// Without a token anybody on this machine may come, but no page that a browser on it shows.
+fn forbidden_to_pages(state: &AdminState, headers: &HeaderMap) -> Option<Response> {
+    let is_page = state.token.is_none() && headers.contains_key(header::ORIGIN);
+    is_page.then(|| error(StatusCode::FORBIDDEN, "a web page may change nothing where no token is configured"))
 }
 
 fn error(status: StatusCode, what: &str) -> Response {

@@ -38,14 +38,20 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer) {
     metrics.connections_active.increment();
     let mut client = Transport::new(stream, site.server.client_body_timeout, site.server.client_send_timeout);
     let _seat = worker.sit(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
-    let mut wait = site.server.client_header_timeout;
+    let (mut wait, mut least) = (site.server.client_header_timeout, site.server.client_keepalive_min_timeout);
     drop(site);
     loop {
         // An idle connection is this wait: a socket, a timer and a waker.
-        let due = Instant::now() + wait;
-        let woken = poll_fn(|cx| match client.poll_wake(cx, due) {
-            Poll::Pending if worker.is_draining() => Poll::Ready(Wake::Ended),
-            polled => polled,
+        let since = Instant::now();
+        let woken = poll_fn(|cx| {
+            if !worker.is_draining() {
+                return client.poll_wake(cx, since + wait);
+            }
+            // To close at once would meet a request that is on its way already.
+            client.poll_wake(cx, since + wait.min(least)).map(|wake| match wake {
+                Wake::Late => Wake::Ended,
+                wake => wake,
+            })
         });
         match woken.await {
             Wake::Received => {}
@@ -60,7 +66,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer) {
         match Box::pin(requests(&worker, &site, &mut client, peer)).await {
             Next::Rest => {
                 client.rest();
-                wait = site.server.client_keepalive_timeout;
+                (wait, least) = (site.server.client_keepalive_timeout, site.server.client_keepalive_min_timeout);
             }
             Next::End(After::Linger) => {
                 linger(&mut client).await;
@@ -83,7 +89,6 @@ async fn requests(worker: &Worker, site: &Site, transport: &mut Transport, peer:
         let after = request(worker, site, transport, &mut exchange).await;
         worker.give_exchange(exchange);
         match after {
-            Some(After::Keep) if worker.is_draining() => return Next::End(After::Close),
             Some(After::Keep) if transport.input.is_empty() => return Next::Rest,
             Some(After::Keep) => {}
             Some(after) => return Next::End(after),

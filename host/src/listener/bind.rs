@@ -1,80 +1,169 @@
-//! Opens listening sockets, one for each worker.
+//! Listening sockets: opened, or taken over from whoever opened them before this process began.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use parking_lot::Mutex;
+use socket2::{Domain, Protocol, SockAddr, Type};
 
 use crate::config::ListenAddress;
 use crate::listener::Listener;
+use crate::listener::inherit::Inherited;
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Listening sockets for every worker, not yet served.
+/// The listening sockets of one address. Workers listen on clones of them, so that a socket outlives the worker that
+/// served it.
 #[derive(Debug)]
 pub(crate) struct Bound {
+    /// As it is configured.
+    pub(crate) wanted: ListenAddress,
     /// With the port that was given, when 0 was asked for.
     pub(crate) address: ListenAddress,
-    sockets: Sockets,
+    sockets: Mutex<Vec<Socket>>,
+    /// Whether another process serves these sockets.
+    handed_over: AtomicBool,
 }
 
+/// One listening socket.
 #[derive(Debug)]
-enum Sockets {
-    Tcp(Vec<std::net::TcpListener>),
+pub(super) enum Socket {
+    Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-/// Opens one address for `workers`. On TCP each worker has a socket of its own, and the kernel spreads connections
-/// over them (`SO_REUSEPORT`); a unix socket is shared.
-pub(crate) fn bind(address: &ListenAddress, workers: usize) -> io::Result<Bound> {
-    match address {
-        ListenAddress::Tcp(address) => {
-            let first = tcp(*address, false)?;
-            let address = first.local_addr()?;
-            let mut sockets = vec![first];
-            for _ in 1..workers {
-                sockets.push(tcp(address, true)?);
+/// Opens one address for `workers`, unless it was inherited. On TCP each worker has a socket of its own, and the kernel
+/// spreads connections over them (`SO_REUSEPORT`); a unix socket is shared.
+///
+/// # Errors
+/// When the system refuses.
+pub(crate) fn bind(wanted: &ListenAddress, workers: usize, inherited: &mut Inherited) -> io::Result<Bound> {
+    let handed = inherited.take(wanted);
+    let is_own = handed.is_none();
+    let (address, mut sockets) = handed.map_or_else(|| open(wanted), Ok)?;
+    if let ListenAddress::Tcp(address) = address {
+        while sockets.len() < workers {
+            match tcp(address) {
+                Ok(socket) => sockets.push(Socket::Tcp(socket)),
+                Err(error) if is_own => return Err(error),
+                // Whoever opened the first did not allow others beside it: it is shared.
+                Err(_) => break,
             }
-            Ok(Bound { address: ListenAddress::Tcp(address), sockets: Sockets::Tcp(sockets) })
-        }
-        ListenAddress::Unix(path) => {
-            let socket = unix(path)?;
-            Ok(Bound { address: ListenAddress::Unix(path.clone()), sockets: Sockets::Unix(socket) })
         }
     }
+    Ok(Bound { wanted: wanted.clone(), address, sockets: Mutex::new(sockets), handed_over: AtomicBool::new(false) })
 }
 
 impl Bound {
-    /// One worker's socket. On the worker's own runtime.
-    pub(crate) fn listener(&self, worker: usize) -> io::Result<Listener> {
-        match &self.sockets {
-            Sockets::Tcp(sockets) => {
-                let socket = sockets.get(worker).ok_or(io::ErrorKind::NotFound)?.try_clone()?;
-                Ok(Listener::Tcp(tokio::net::TcpListener::from_std(socket)?))
-            }
-            Sockets::Unix(socket) => Ok(Listener::Unix(tokio::net::UnixListener::from_std(socket.try_clone()?)?)),
-        }
+    /// What the worker `number` of `workers` listens on, at least one socket. No socket is left to nobody: where there
+    /// are more of them than workers, a worker has several.
+    ///
+    /// # Errors
+    /// When the system refuses, or the sockets are closed.
+    pub(crate) fn listeners(&self, number: usize, workers: usize) -> io::Result<Vec<Listener>> {
+        let sockets = self.sockets.lock();
+        let own = match sockets.len() {
+            0 => return Err(io::Error::new(io::ErrorKind::NotConnected, "it is closed already")),
+            few if few < workers => number % few..number % few + 1,
+            _ => number..sockets.len(),
+        };
+        sockets[own].iter().step_by(workers.max(1)).map(Socket::listener).collect()
     }
 
-    /// The path of a unix socket, which has to be removed at the end.
-    pub(crate) fn path(&self) -> Option<&PathBuf> {
-        match &self.address {
-            ListenAddress::Unix(path) => Some(path),
-            ListenAddress::Tcp(_) => None,
+    /// Lets go of the sockets. Who listens on them has the only ones then, and closes them by ending.
+    pub(crate) fn close(&self) {
+        self.sockets.lock().clear();
+    }
+
+    /// Leaves the sockets to another process, with the connections that wait to be accepted.
+    pub(crate) fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Acquire)
+    }
+
+    /// Clones of the sockets.
+    ///
+    /// # Errors
+    /// When the system has no more descriptors.
+    pub(super) fn sockets(&self) -> io::Result<Vec<Socket>> {
+        self.sockets.lock().iter().map(Socket::try_clone).collect()
+    }
+
+    /// Removes what is left of a unix socket, unless another process has it.
+    pub(crate) fn remove_file(&self) {
+        if let (ListenAddress::Unix(path), false) = (&self.address, self.is_handed_over()) {
+            // Somebody else may have removed it already.
+            let _ = std::fs::remove_file(path);
         }
     }
 }
 
-fn tcp(address: SocketAddr, joins: bool) -> io::Result<std::net::TcpListener> {
-    if !joins && address.port() != 0 {
-        // With SO_REUSEPORT alone, a second proxy on the same port would go unnoticed and share its connections.
-        probe(address)?;
+impl Socket {
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(socket) => socket.try_clone().map(Self::Tcp),
+            Self::Unix(socket) => socket.try_clone().map(Self::Unix),
+        }
     }
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+
+    /// Where it listens; `None` for a unix socket without a path.
+    pub(super) fn address(&self) -> io::Result<Option<ListenAddress>> {
+        Ok(match self {
+            Self::Tcp(socket) => Some(ListenAddress::Tcp(socket.local_addr()?)),
+            Self::Unix(socket) => socket.local_addr()?.as_pathname().map(|path| ListenAddress::Unix(path.to_owned())),
+        })
+    }
+
+    pub(super) fn set_nonblocking(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => socket.set_nonblocking(true),
+            Self::Unix(socket) => socket.set_nonblocking(true),
+        }
+    }
+
+    pub(super) fn into_descriptor(self) -> OwnedFd {
+        match self {
+            Self::Tcp(socket) => socket.into(),
+            Self::Unix(socket) => socket.into(),
+        }
+    }
+
+    /// A clone to accept on. On a runtime.
+    fn listener(&self) -> io::Result<Listener> {
+        Ok(match self {
+            Self::Tcp(socket) => Listener::Tcp(tokio::net::TcpListener::from_std(socket.try_clone()?)?),
+            Self::Unix(socket) => Listener::Unix(tokio::net::UnixListener::from_std(socket.try_clone()?)?),
+        })
+    }
+}
+
+/// The first socket of an address.
+fn open(wanted: &ListenAddress) -> io::Result<(ListenAddress, Vec<Socket>)> {
+    match wanted {
+        ListenAddress::Tcp(address) => {
+            if address.port() != 0 {
+                // With SO_REUSEPORT alone, a second proxy on the same port would go unnoticed and share its
+                // connections.
+                probe(*address)?;
+            }
+            let socket = tcp(*address)?;
+            Ok((ListenAddress::Tcp(socket.local_addr()?), vec![Socket::Tcp(socket)]))
+        }
+        ListenAddress::Unix(path) => Ok((wanted.clone(), vec![Socket::Unix(unix(path)?)])),
+    }
+}
+
+fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     if address.is_ipv6() {
@@ -87,7 +176,7 @@ fn tcp(address: SocketAddr, joins: bool) -> io::Result<std::net::TcpListener> {
 }
 
 fn probe(address: SocketAddr) -> io::Result<()> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;

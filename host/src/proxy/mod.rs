@@ -3,16 +3,18 @@
 mod operation;
 mod orders;
 mod parts;
+mod supervisor;
 mod turnover;
+mod upgrade;
 mod window;
 mod worker;
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +25,12 @@ use crate::plugins::PluginHost;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 
+pub use crate::listener::{Inherited, Predecessor};
+pub use supervisor::Supervisor;
+pub use upgrade::Program;
+
 use parts::Parts;
+use upgrade::{Doors, Upgrade};
 use window::Control;
 use worker::Job;
 
@@ -38,9 +45,21 @@ pub struct Proxy {
     control: Option<JoinHandle<()>>,
     /// Told when every worker has ended.
     ended: CancellationToken,
-    sockets: Vec<PathBuf>,
+    doors: Doors,
     access_log: Option<Arc<AccessLog>>,
     reread: Arc<Notify>,
+    upgrade: Arc<Notify>,
+    unused: Vec<ListenAddress>,
+}
+
+/// What a proxy has from the process it is in.
+#[derive(Debug, Default)]
+pub struct Process {
+    /// Listening sockets it was started with.
+    pub inherited: Inherited,
+    /// How it was started; without it there is no upgrade.
+    pub program: Option<Program>,
+    pub supervisor: Supervisor,
 }
 
 /// Why a proxy did not start: every fault that was found, with its place in the configuration.
@@ -64,16 +83,26 @@ impl Proxy {
     /// # Errors
     /// Every fault of plugins, names and addresses; nothing is served then.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_in(Process::default(), config)
+    }
+
+    /// The same in a process that has something to give.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start).
+    pub fn start_in(process: Process, config: Config) -> Result<Self, StartError> {
+        let Process { mut inherited, program, supervisor } = process;
         let host =
             PluginHost::new().map_err(|error| fault(&config, format!("the plugin host did not start: {error}")))?;
         let workers = workers(&config);
         let (parts, blueprints) = Parts::build(config, &host, workers)?;
         let parts = Arc::new(parts);
         let config = &parts.config;
-        let bound = Arc::new(bind(config, workers)?);
+        let bound = bind(config, workers, &mut inherited)?;
         let admin = match &config.admin {
             Some(admin) => {
-                Some(listener::bind(&admin.address, 1).map_err(|error| cannot_listen(config, &admin.address, &error))?)
+                let bound = listener::bind(&admin.address, 1, &mut inherited);
+                Some(Arc::new(bound.map_err(|error| cannot_listen(config, &admin.address, &error))?))
             }
             None => None,
         };
@@ -86,6 +115,7 @@ impl Proxy {
         };
         let metrics = Arc::new(Metrics::new(workers));
         let (drain, stop, ended) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let doors: Doors = Arc::new(Mutex::new(bound.iter().chain(&admin).cloned().collect()));
         let mut proxy = Self {
             addresses: bound.iter().map(|bound| bound.address.clone()).collect(),
             admin: admin.as_ref().map(|bound| bound.address.clone()),
@@ -94,9 +124,11 @@ impl Proxy {
             workers: Vec::new(),
             control: None,
             ended: ended.clone(),
-            sockets: bound.iter().chain(&admin).filter_map(|bound| bound.path().cloned()).collect(),
+            doors: doors.clone(),
             access_log,
             reread: Arc::default(),
+            upgrade: Arc::default(),
+            unused: inherited.close(),
         };
 
         let (started, starts) = mpsc::channel();
@@ -125,7 +157,7 @@ impl Proxy {
             });
             proxy.workers.push(spawned.map_err(|error| fault(config, format!("a worker did not start: {error}")))?);
         }
-        drop((started, bound));
+        drop(started);
         for result in starts.iter().take(workers) {
             if let Err(error) = result {
                 proxy.stop();
@@ -141,6 +173,15 @@ impl Proxy {
             orders,
             reread: proxy.reread.clone(),
             admin,
+            upgrade: Upgrade {
+                program,
+                doors,
+                supervisor,
+                drain: drain.clone(),
+                close_admin: ended.child_token(),
+                turn: tokio::sync::Mutex::default(),
+            },
+            asked: proxy.upgrade.clone(),
             drain,
             ended,
         };
@@ -185,6 +226,16 @@ impl Proxy {
         self.reread.clone()
     }
 
+    /// A handle for other threads: notified, it has a new process of the same program take over, and this one end.
+    pub fn upgrading(&self) -> Arc<Notify> {
+        self.upgrade.clone()
+    }
+
+    /// The addresses of sockets that were inherited and that nothing in the configuration listens on.
+    pub fn unused(&self) -> &[ListenAddress] {
+        &self.unused
+    }
+
     /// Waits until every thread has ended, which they do once drained or stopped. Answers whether all ended well.
     pub fn wait(mut self) -> bool {
         self.join()
@@ -199,9 +250,8 @@ impl Proxy {
         if let Some(control) = self.control.take() {
             well &= control.join().is_ok();
         }
-        for socket in self.sockets.drain(..) {
-            // Somebody else may have removed it already.
-            let _ = std::fs::remove_file(socket);
+        for bound in self.doors.lock().drain(..) {
+            bound.remove_file();
         }
         self.access_log = None;
         well
@@ -220,12 +270,12 @@ fn workers(config: &Config) -> usize {
     config.server.workers.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
 }
 
-fn bind(config: &Config, workers: usize) -> Result<Vec<Bound>, Faults> {
+fn bind(config: &Config, workers: usize, inherited: &mut Inherited) -> Result<Vec<Arc<Bound>>, Faults> {
     let mut bound = Vec::new();
     let mut faults = Vec::new();
     for listener in &config.listeners {
-        match listener::bind(&listener.address, workers) {
-            Ok(socket) => bound.push(socket),
+        match listener::bind(&listener.address, workers, inherited) {
+            Ok(socket) => bound.push(Arc::new(socket)),
             Err(error) => faults.extend(cannot_listen(config, &listener.address, &error).faults),
         }
     }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{
     self, AdminListener, AdminState, EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric,
-    PluginMetricValue, PluginStatus, Replacing, UpstreamStatus, Window,
+    PluginMetricValue, PluginStatus, Replacing, Upgrading, UpstreamStatus, Window,
 };
 use crate::listener::{Bound, Listener};
 use crate::plugins::{self, Cause, Kind, PluginHost, Use, UseStatus};
@@ -21,6 +21,7 @@ use crate::proxy::operation;
 use crate::proxy::orders::Order;
 use crate::proxy::parts::{Parts, Placed};
 use crate::proxy::turnover::Turnover;
+use crate::proxy::upgrade::{self, Upgrade};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::exposition::Exposition;
 use crate::telemetry::metrics::Metrics;
@@ -39,7 +40,10 @@ pub(super) struct Control {
     pub(super) orders: Vec<UnboundedSender<Order>>,
     /// Tells when the files of plugins are to be read again.
     pub(super) reread: Arc<Notify>,
-    pub(super) admin: Option<Bound>,
+    pub(super) admin: Option<Arc<Bound>>,
+    pub(super) upgrade: Upgrade,
+    /// Tells when a new process is to take over.
+    pub(super) asked: Arc<Notify>,
     pub(super) drain: CancellationToken,
     pub(super) ended: CancellationToken,
 }
@@ -55,7 +59,7 @@ impl Control {
     }
 
     async fn serve(self) {
-        let Self { parts, metrics, access_log, host, orders, reread, admin, drain, ended } = self;
+        let Self { parts, metrics, access_log, host, orders, reread, admin, upgrade, asked, drain, ended } = self;
         // They end with the thread.
         for shared in &parts.upstreams {
             for endpoint in shared.endpoints.iter().filter(|endpoint| !endpoint.down) {
@@ -64,18 +68,35 @@ impl Control {
         }
         let turnover = Arc::new(Turnover::new(parts.clone(), host, metrics.clone(), orders));
         tokio::task::spawn_local(operation::run(parts.clone(), turnover.clone(), reread));
+        let upgrade = Arc::new(upgrade);
+        tokio::task::spawn_local(upgrade::run(upgrade.clone(), asked));
+        tokio::task::spawn_local(upgrade::tell_end(upgrade.clone()));
+        let close_admin = upgrade.close_admin.clone();
         let token = parts.config.admin.as_ref().and_then(|admin| admin.token.clone());
-        let glass =
-            Glass { parts, metrics, turnover, begun: Instant::now(), shares: Mutex::default(), access_log, drain };
+        let glass = Glass {
+            parts,
+            metrics,
+            turnover,
+            upgrade,
+            begun: Instant::now(),
+            shares: Mutex::default(),
+            access_log,
+            drain,
+        };
         let state = Arc::new(AdminState::new(Arc::new(glass), token.as_deref()));
-        match admin.map(|bound| bound.listener(0)) {
-            Some(Ok(listener)) => {
-                let listener = match listener {
-                    Listener::Tcp(listener) => AdminListener::Tcp(listener),
-                    Listener::Unix(listener) => AdminListener::Unix(listener),
-                };
-                if let Err(error) = admin::serve(listener, state, ended.clone()).await {
-                    tracing::error!(%error, "the admin server ended");
+        match admin.map(|bound| bound.listeners(0, 1)) {
+            Some(Ok(listeners)) => {
+                let servers = listeners.into_iter().map(|listener| {
+                    let listener = match listener {
+                        Listener::Tcp(listener) => AdminListener::Tcp(listener),
+                        Listener::Unix(listener) => AdminListener::Unix(listener),
+                    };
+                    tokio::task::spawn_local(admin::serve(listener, state.clone(), close_admin.clone()))
+                });
+                for server in servers.collect::<Vec<_>>() {
+                    if let Ok(Err(error)) = server.await {
+                        tracing::error!(%error, "the admin server ended");
+                    }
                 }
             }
             Some(Err(error)) => tracing::error!(%error, "there is no admin server"),
@@ -90,6 +111,7 @@ struct Glass {
     parts: Arc<Parts>,
     metrics: Arc<Metrics>,
     turnover: Arc<Turnover>,
+    upgrade: Arc<Upgrade>,
     begun: Instant,
     /// By use: the CPU time it had taken when somebody looked, and its share until then.
     shares: Mutex<HashMap<String, CpuShare>>,
@@ -128,6 +150,14 @@ impl Window for Glass {
     fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_> {
         let plugin = plugin.to_owned();
         Box::pin(async move { self.turnover.replace(&plugin, file, force).await })
+    }
+
+    fn upgrade(&self) -> Upgrading<'_> {
+        Box::pin(self.upgrade.begin())
+    }
+
+    fn drain(&self) {
+        self.drain.cancel();
     }
 }
 

@@ -17,7 +17,7 @@ use crate::filters::LocalResponse;
 use crate::http::h1::Limits;
 use crate::http::site::{Action, Route, Site};
 use crate::http::worker::Worker;
-use crate::listener::Bound;
+use crate::listener::{Bound, Listener};
 use crate::proxy::orders::{Order, obey};
 use crate::proxy::parts::{Blueprint, Parts};
 use crate::replaceable::Replaceable;
@@ -37,7 +37,7 @@ pub(crate) struct Job {
     pub(crate) orders: UnboundedReceiver<Order>,
     pub(crate) parts: Arc<Parts>,
     pub(crate) blueprint: Blueprint,
-    pub(crate) bound: Arc<Vec<Bound>>,
+    pub(crate) bound: Vec<Arc<Bound>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: Option<AccessLogger>,
     /// No new connections; exchanges finish.
@@ -59,7 +59,7 @@ impl Job {
 
     async fn serve(self, started: impl FnOnce(io::Result<()>)) {
         let Self { number, orders, parts, blueprint, bound, metrics, access_log, drain, stop } = self;
-        let listeners: io::Result<Vec<_>> = bound.iter().map(|bound| bound.listener(number)).collect();
+        let listeners = listeners(&bound, number, parts.workers);
         let listeners = match listeners {
             Ok(listeners) => listeners,
             Err(error) => return started(Err(error)),
@@ -69,11 +69,9 @@ impl Job {
         let worker = Worker::new(site.clone());
         let connections = TaskTracker::new();
         let accepting = TaskTracker::new();
-        for listener in listeners {
-            accepting.spawn_local(listener.run(worker.clone(), connections.clone(), drain.clone()));
+        for (bound, listener) in listeners {
+            accepting.spawn_local(listener.run(bound, worker.clone(), connections.clone(), drain.clone()));
         }
-        // Once the worker is told to stop, nobody else holds its sockets open.
-        drop(bound);
         let ticking = tokio::task::spawn_local(tick(site.upstreams.clone()));
         let obeying = tokio::task::spawn_local(obey(site.clone(), orders));
         started(Ok(()));
@@ -94,6 +92,15 @@ impl Job {
         ticking.abort();
         obeying.abort();
     }
+}
+
+/// A worker's sockets of every address.
+fn listeners(bound: &[Arc<Bound>], number: usize, workers: usize) -> io::Result<Vec<(Arc<Bound>, Listener)>> {
+    let mut listeners = Vec::new();
+    for bound in bound {
+        listeners.extend(bound.listeners(number, workers)?.into_iter().map(|listener| (bound.clone(), listener)));
+    }
+    Ok(listeners)
 }
 
 /// Housekeeping of the upstreams, for as long as the worker lives.
