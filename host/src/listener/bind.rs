@@ -13,7 +13,6 @@ use socket2::{Domain, Protocol, SockAddr, Type};
 
 use crate::config::ListenAddress;
 use crate::listener::Listener;
-use crate::listener::inherit::Inherited;
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -22,8 +21,8 @@ const BACKLOG: i32 = 4096;
 /// served it.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    /// As it is configured.
-    pub(crate) wanted: ListenAddress,
+    /// As it was asked for.
+    pub(crate) asked: ListenAddress,
     /// With the port that was given, when 0 was asked for.
     pub(crate) address: ListenAddress,
     sockets: Mutex<Vec<Socket>>,
@@ -38,29 +37,41 @@ pub(super) enum Socket {
     Unix(UnixListener),
 }
 
-/// Opens one address for `workers`, unless it was inherited. On TCP each worker has a socket of its own, and the kernel
-/// spreads connections over them (`SO_REUSEPORT`); a unix socket is shared.
+/// Opens one address for `workers`. On TCP each worker has a socket of its own, and the kernel spreads connections
+/// over them (`SO_REUSEPORT`); a unix socket is shared.
+/// `beside`: one's own sockets, which listen on a part of the same addresses and are about to go, are no hindrance.
 ///
 /// # Errors
 /// When the system refuses.
-pub(crate) fn bind(wanted: &ListenAddress, workers: usize, inherited: &mut Inherited) -> io::Result<Bound> {
-    let handed = inherited.take(wanted);
-    let is_own = handed.is_none();
-    let (address, mut sockets) = handed.map_or_else(|| open(wanted), Ok)?;
+pub(crate) fn bind(asked: &ListenAddress, workers: usize, beside: bool) -> io::Result<Bound> {
+    let (address, mut sockets) = open(asked, beside)?;
     if let ListenAddress::Tcp(address) = address {
-        while sockets.len() < workers {
-            match tcp(address) {
-                Ok(socket) => sockets.push(Socket::Tcp(socket)),
-                Err(error) if is_own => return Err(error),
-                // Whoever opened the first did not allow others beside it: it is shared.
-                Err(_) => break,
-            }
+        for _ in 1..workers {
+            sockets.push(Socket::Tcp(tcp(address)?));
         }
     }
-    Ok(Bound { wanted: wanted.clone(), address, sockets: Mutex::new(sockets), handed_over: AtomicBool::new(false) })
+    Ok(Bound::new(asked, address, sockets))
+}
+
+/// The same with sockets that are open already. There are more of them then if whoever opened them allows others
+/// beside them; otherwise workers share them.
+pub(super) fn adopt(asked: &ListenAddress, address: ListenAddress, mut sockets: Vec<Socket>, workers: usize) -> Bound {
+    if let ListenAddress::Tcp(address) = address {
+        while sockets.len() < workers
+            && let Ok(socket) = tcp(address)
+        {
+            sockets.push(Socket::Tcp(socket));
+        }
+    }
+    Bound::new(asked, address, sockets)
 }
 
 impl Bound {
+    fn new(asked: &ListenAddress, address: ListenAddress, sockets: Vec<Socket>) -> Self {
+        let (asked, sockets) = (asked.clone(), Mutex::new(sockets));
+        Self { asked, address, sockets, handed_over: AtomicBool::new(false) }
+    }
+
     /// What the worker `number` of `workers` listens on, at least one socket. No socket is left to nobody: where there
     /// are more of them than workers, a worker has several.
     ///
@@ -98,8 +109,8 @@ impl Bound {
         self.sockets.lock().iter().map(Socket::try_clone).collect()
     }
 
-    /// Removes what is left of a unix socket, unless another process has it.
-    pub(crate) fn remove_file(&self) {
+    /// Removes the file of a unix socket, at the end, unless another process has it.
+    pub(crate) fn unlink(&self) {
         if let (ListenAddress::Unix(path), false) = (&self.address, self.is_handed_over()) {
             // Somebody else may have removed it already.
             let _ = std::fs::remove_file(path);
@@ -147,10 +158,10 @@ impl Socket {
 }
 
 /// The first socket of an address.
-fn open(wanted: &ListenAddress) -> io::Result<(ListenAddress, Vec<Socket>)> {
-    match wanted {
+fn open(asked: &ListenAddress, beside: bool) -> io::Result<(ListenAddress, Vec<Socket>)> {
+    match asked {
         ListenAddress::Tcp(address) => {
-            if address.port() != 0 {
+            if address.port() != 0 && !beside {
                 // With SO_REUSEPORT alone, a second proxy on the same port would go unnoticed and share its
                 // connections.
                 probe(*address)?;
@@ -158,7 +169,7 @@ fn open(wanted: &ListenAddress) -> io::Result<(ListenAddress, Vec<Socket>)> {
             let socket = tcp(*address)?;
             Ok((ListenAddress::Tcp(socket.local_addr()?), vec![Socket::Tcp(socket)]))
         }
-        ListenAddress::Unix(path) => Ok((wanted.clone(), vec![Socket::Unix(unix(path)?)])),
+        ListenAddress::Unix(path) => Ok((asked.clone(), vec![Socket::Unix(unix(path)?)])),
     }
 }
 

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 use tracing::warn;
 
-use super::bind::{Bound, Socket};
+use super::bind::{self, Bound, Socket};
 use crate::config::ListenAddress;
 
 /// What an upgrade says of the descriptors it hands over, as JSON.
@@ -38,7 +38,7 @@ pub struct Inherited(Vec<Handed>);
 #[derive(Debug)]
 struct Handed {
     /// As the process before had it in its configuration; a service manager does not say.
-    wanted: Option<ListenAddress>,
+    asked: Option<ListenAddress>,
     address: ListenAddress,
     sockets: Vec<Socket>,
 }
@@ -71,7 +71,7 @@ struct Message {
 
 #[derive(Serialize, Deserialize)]
 struct Group {
-    wanted: String,
+    asked: String,
     address: String,
     descriptors: Vec<RawFd>,
 }
@@ -102,11 +102,22 @@ impl Inherited {
         Ok((Self(handed), predecessor))
     }
 
+    /// Opens one address for `workers`, unless it was open already.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn bind(&mut self, asked: &ListenAddress, workers: usize) -> io::Result<Bound> {
+        match self.take(asked) {
+            Some((address, sockets)) => Ok(bind::adopt(asked, address, sockets, workers)),
+            None => bind::bind(asked, workers, false),
+        }
+    }
+
     /// The sockets for an address of the configuration, with the address they are bound to.
-    pub(super) fn take(&mut self, wanted: &ListenAddress) -> Option<(ListenAddress, Vec<Socket>)> {
-        let is_wanted = |handed: &Handed| handed.wanted.as_ref().is_some_and(|known| is_same(known, wanted));
-        let at = self.0.iter().position(is_wanted);
-        let at = at.or_else(|| self.0.iter().position(|handed| is_same(&handed.address, wanted)))?;
+    fn take(&mut self, asked: &ListenAddress) -> Option<(ListenAddress, Vec<Socket>)> {
+        let is_asked = |handed: &Handed| handed.asked.as_ref().is_some_and(|known| is_same(known, asked));
+        let at = self.0.iter().position(is_asked);
+        let at = at.or_else(|| self.0.iter().position(|handed| is_same(&handed.address, asked)))?;
         let Handed { address, sockets, .. } = self.0.remove(at);
         Some((address, sockets))
     }
@@ -154,7 +165,7 @@ impl Successor {
         for bound in doors {
             let clones: Vec<OwnedFd> = bound.sockets()?.into_iter().map(Socket::into_descriptor).collect();
             sockets.push(Group {
-                wanted: bound.wanted.to_string(),
+                asked: bound.asked.to_string(),
                 address: bound.address.to_string(),
                 descriptors: clones.iter().map(AsRawFd::as_raw_fd).collect(),
             });
@@ -206,7 +217,7 @@ fn from_predecessor(descriptors: &mut ListenFd, groups: Vec<Group>) -> io::Resul
         });
         handed.push(Handed {
             sockets: sockets.collect::<io::Result<_>>()?,
-            wanted: Some(address(&group.wanted)?),
+            asked: Some(address(&group.asked)?),
             address: address(&group.address)?,
         });
     }
@@ -224,7 +235,7 @@ fn from_manager(descriptors: &mut ListenFd) -> io::Result<Vec<Handed>> {
         };
         match handed.iter_mut().find(|known| known.address == address) {
             Some(known) => known.sockets.push(socket),
-            None => handed.push(Handed { wanted: None, address, sockets: vec![socket] }),
+            None => handed.push(Handed { asked: None, address, sockets: vec![socket] }),
         }
     }
     Ok(handed)
@@ -264,12 +275,11 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::listener::bind;
 
-    fn handed(wanted: Option<&str>, count: usize) -> Handed {
-        let first = bind(&"127.0.0.1:0".parse().unwrap(), count, &mut Inherited::default()).unwrap();
+    fn handed(asked: Option<&str>, count: usize) -> Handed {
+        let first = bind::bind(&"127.0.0.1:0".parse().unwrap(), count, false).unwrap();
         Handed {
-            wanted: wanted.map(|text| text.parse().unwrap()),
+            asked: asked.map(|text| text.parse().unwrap()),
             address: first.address.clone(),
             sockets: first.sockets().unwrap(),
         }
@@ -287,8 +297,7 @@ mod tests {
         let addresses = [first.address.clone(), second.address.clone()];
         let mut inherited = Inherited(vec![first, second]);
 
-        let bound =
-            [1, 1].map(|workers| bind(&"127.0.0.1:0".parse().unwrap(), workers, &mut inherited).unwrap().address);
+        let bound = [1, 1].map(|workers| inherited.bind(&"127.0.0.1:0".parse().unwrap(), workers).unwrap().address);
 
         assert_eq!(bound, addresses);
         assert_eq!(inherited.close(), []);
@@ -299,7 +308,7 @@ mod tests {
         let given = handed(None, 1);
         let (address, mut inherited) = (given.address.clone(), Inherited(vec![given]));
 
-        assert_eq!(bind(&address, 1, &mut inherited).unwrap().address, address);
+        assert_eq!(inherited.bind(&address, 1).unwrap().address, address);
         assert_eq!(inherited.close(), []);
     }
 
@@ -309,7 +318,7 @@ mod tests {
         let address = given.address.clone();
         let mut inherited = Inherited(vec![given]);
 
-        let other = bind(&"127.0.0.1:0".parse().unwrap(), 1, &mut inherited).unwrap();
+        let other = inherited.bind(&"127.0.0.1:0".parse().unwrap(), 1).unwrap();
 
         assert_ne!(other.address, address);
         assert_eq!(inherited.close(), std::slice::from_ref(&address));
@@ -323,7 +332,7 @@ mod tests {
             let given = handed(None, sockets);
             let address = given.address.clone();
 
-            let bound = bind(&address, workers, &mut Inherited(vec![given])).unwrap();
+            let bound = Inherited(vec![given]).bind(&address, workers).unwrap();
 
             let found: Vec<_> = (0..workers).map(|number| serving(&bound, number, workers)).collect();
             assert_eq!(found, each, "{sockets} sockets for {workers} workers");
@@ -334,10 +343,10 @@ mod tests {
     fn a_socket_that_allows_no_other_beside_it_is_shared() {
         let alone = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = ListenAddress::Tcp(alone.local_addr().unwrap());
-        let given = Handed { wanted: None, address: address.clone(), sockets: vec![Socket::Tcp(alone)] };
+        let given = Handed { asked: None, address: address.clone(), sockets: vec![Socket::Tcp(alone)] };
         given.sockets[0].set_nonblocking().unwrap();
 
-        let bound = bind(&address, 2, &mut Inherited(vec![given])).unwrap();
+        let bound = Inherited(vec![given]).bind(&address, 2).unwrap();
 
         assert_eq!([serving(&bound, 0, 2), serving(&bound, 1, 2)], [1, 1]);
         assert_eq!(bound.sockets().unwrap().len(), 1);

@@ -60,8 +60,6 @@ impl Listener {
                 }
             }
         }
-        // Nobody else may hold the socket open, or connections would go on coming in that nobody accepts.
-        bound.close();
         if bound.is_handed_over() {
             return;
         }

@@ -1,26 +1,28 @@
 //! The whole proxy: built from a configuration, run on its threads, drained at the end.
 
+mod assembly;
+mod blueprint;
 mod operation;
 mod orders;
 mod parts;
+mod running;
 mod supervisor;
 mod turnover;
 mod upgrade;
 mod window;
 mod worker;
 
-use std::io;
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Fault, Faults, ListenAddress, Place};
-use crate::listener::{self, Bound};
+use crate::listener::Bound;
 use crate::plugins::PluginHost;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -29,13 +31,13 @@ pub use crate::listener::{Inherited, Predecessor};
 pub use supervisor::Supervisor;
 pub use upgrade::Program;
 
-use parts::Parts;
-use upgrade::{Doors, Upgrade};
+use parts::{Built, Parts};
+use running::{Running, cannot_listen};
+use upgrade::Upgrade;
 use window::Control;
-use worker::Job;
+use worker::{Job, Turn};
 
 /// A running proxy.
-#[derive(Debug)]
 pub struct Proxy {
     addresses: Vec<ListenAddress>,
     admin: Option<ListenAddress>,
@@ -45,8 +47,8 @@ pub struct Proxy {
     control: Option<JoinHandle<()>>,
     /// Told when every worker has ended.
     ended: CancellationToken,
-    doors: Doors,
-    access_log: Option<Arc<AccessLog>>,
+    admin_socket: Option<Arc<Bound>>,
+    running: Arc<Running>,
     reread: Arc<Notify>,
     upgrade: Arc<Notify>,
     unused: Vec<ListenAddress>,
@@ -73,7 +75,7 @@ pub struct StartError(#[from] Faults);
 /// Every fault of plugins and names.
 pub fn check(config: &Config) -> Result<(), StartError> {
     let host = PluginHost::new().map_err(|error| fault(config, format!("the plugin host did not start: {error}")))?;
-    Parts::build(config.clone(), &host, 1)?;
+    Parts::build(config.clone(), &host, 1, None)?;
     Ok(())
 }
 
@@ -95,14 +97,14 @@ impl Proxy {
         let host =
             PluginHost::new().map_err(|error| fault(&config, format!("the plugin host did not start: {error}")))?;
         let workers = workers(&config);
-        let (parts, blueprints) = Parts::build(config, &host, workers)?;
+        let Built { parts, blueprints, .. } = Parts::build(config, &host, workers, None)?;
         let parts = Arc::new(parts);
         let config = &parts.config;
         let bound = bind(config, workers, &mut inherited)?;
         let admin = match &config.admin {
             Some(admin) => {
-                let bound = listener::bind(&admin.address, 1, &mut inherited);
-                Some(Arc::new(bound.map_err(|error| cannot_listen(config, &admin.address, &error))?))
+                let bound = inherited.bind(&admin.address, 1);
+                Some(Arc::new(bound.map_err(|error| faults(config, vec![cannot_listen(&admin.address, &error)]))?))
             }
             None => None,
         };
@@ -115,7 +117,8 @@ impl Proxy {
         };
         let metrics = Arc::new(Metrics::new(workers));
         let (drain, stop, ended) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let doors: Doors = Arc::new(Mutex::new(bound.iter().chain(&admin).cloned().collect()));
+        let running =
+            Arc::new(Running::new(host, metrics.clone(), drain.clone(), parts.clone(), bound.clone(), access_log));
         let mut proxy = Self {
             addresses: bound.iter().map(|bound| bound.address.clone()).collect(),
             admin: admin.as_ref().map(|bound| bound.address.clone()),
@@ -124,26 +127,23 @@ impl Proxy {
             workers: Vec::new(),
             control: None,
             ended: ended.clone(),
-            doors: doors.clone(),
-            access_log,
+            admin_socket: admin.clone(),
+            running: running.clone(),
             reread: Arc::default(),
             upgrade: Arc::default(),
             unused: inherited.close(),
         };
 
         let (started, starts) = mpsc::channel();
-        let mut orders = Vec::new();
         for (number, blueprint) in blueprints.into_iter().enumerate() {
             let (give, obey) = unbounded_channel();
-            orders.push(give);
+            running.engage(give);
+            let access_log = running.access_log().map(|log| log.logger());
             let job = Job {
                 number,
                 orders: obey,
-                parts: parts.clone(),
-                blueprint,
-                bound: bound.clone(),
+                turn: Turn { parts: parts.clone(), blueprint, bound: bound.clone(), access_log: Some(access_log) },
                 metrics: metrics.clone(),
-                access_log: proxy.access_log.as_ref().map(|log| log.logger()),
                 drain: drain.clone(),
                 stop: stop.clone(),
             };
@@ -157,7 +157,7 @@ impl Proxy {
             });
             proxy.workers.push(spawned.map_err(|error| fault(config, format!("a worker did not start: {error}")))?);
         }
-        drop(started);
+        drop((started, bound));
         for result in starts.iter().take(workers) {
             if let Err(error) = result {
                 proxy.stop();
@@ -165,24 +165,13 @@ impl Proxy {
             }
         }
 
+        let upgrade = Arc::new(Upgrade::new(program, running.clone(), supervisor));
         let control = Control {
-            parts: parts.clone(),
-            metrics,
-            access_log: proxy.access_log.clone(),
-            host,
-            orders,
+            running,
             reread: proxy.reread.clone(),
+            upgrade,
+            asked_to_upgrade: proxy.upgrade.clone(),
             admin,
-            upgrade: Upgrade {
-                program,
-                doors,
-                supervisor,
-                drain: drain.clone(),
-                close_admin: ended.child_token(),
-                turn: tokio::sync::Mutex::default(),
-            },
-            asked: proxy.upgrade.clone(),
-            drain,
             ended,
         };
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || control.run());
@@ -216,7 +205,12 @@ impl Proxy {
         (self.drain.clone(), self.stop.clone())
     }
 
-    /// Has the files of plugins read again; those that changed take over. Answers at once.
+    /// The number of the configuration that serves, from 1.
+    pub fn generation(&self) -> u64 {
+        self.running.generation()
+    }
+
+    /// Has the configuration and the files of plugins read again; what changed takes over. Answers at once.
     pub fn reread(&self) {
         self.reread.notify_one();
     }
@@ -250,11 +244,17 @@ impl Proxy {
         if let Some(control) = self.control.take() {
             well &= control.join().is_ok();
         }
-        for bound in self.doors.lock().drain(..) {
-            bound.remove_file();
+        self.running.end();
+        if let Some(admin) = self.admin_socket.take() {
+            admin.unlink();
         }
-        self.access_log = None;
         well
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy").field("addresses", &self.addresses).finish_non_exhaustive()
     }
 }
 
@@ -272,20 +272,20 @@ fn workers(config: &Config) -> usize {
 
 fn bind(config: &Config, workers: usize, inherited: &mut Inherited) -> Result<Vec<Arc<Bound>>, Faults> {
     let mut bound = Vec::new();
-    let mut faults = Vec::new();
+    let mut found = Vec::new();
     for listener in &config.listeners {
-        match listener::bind(&listener.address, workers, inherited) {
+        match inherited.bind(&listener.address, workers) {
             Ok(socket) => bound.push(Arc::new(socket)),
-            Err(error) => faults.extend(cannot_listen(config, &listener.address, &error).faults),
+            Err(error) => found.push(cannot_listen(&listener.address, &error)),
         }
     }
-    if faults.is_empty() { Ok(bound) } else { Err(Faults { file: config.file.clone(), faults }) }
+    if found.is_empty() { Ok(bound) } else { Err(faults(config, found)) }
 }
 
-fn cannot_listen(config: &Config, address: &ListenAddress, error: &io::Error) -> Faults {
-    fault(config, format!("cannot listen on {address}: {error}"))
+fn faults(config: &Config, faults: Vec<Fault>) -> Faults {
+    Faults { file: config.file.clone(), faults }
 }
 
 fn fault(config: &Config, message: String) -> Faults {
-    Faults { file: config.file.clone(), faults: vec![Fault::new(Place::default(), message)] }
+    faults(config, vec![Fault::new(Place::default(), message)])
 }

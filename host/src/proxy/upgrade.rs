@@ -22,6 +22,7 @@ use tracing::{error, info, warn};
 
 use crate::admin::{NotUpgraded, Upgraded};
 use crate::listener::{Answer, Bound, Successor};
+use crate::proxy::running::Running;
 use crate::proxy::supervisor::Supervisor;
 
 /// How long a new process may take until it serves: it compiles every plugin.
@@ -38,20 +39,17 @@ pub struct Program {
     pub folder: PathBuf,
 }
 
-/// Every address that this process listens on.
-pub(super) type Doors = Arc<Mutex<Vec<Arc<Bound>>>>;
-
 /// The way to a new process.
 pub(super) struct Upgrade {
-    pub(super) program: Option<Program>,
-    pub(super) doors: Doors,
-    pub(super) supervisor: Supervisor,
-    /// Ends what accepts requests, here and there.
-    pub(super) drain: CancellationToken,
-    /// Ends the admin server before the requests have ended.
-    pub(super) close_admin: CancellationToken,
+    program: Option<Program>,
+    running: Arc<Running>,
+    /// Where the admin server is.
+    pub(super) admin: Mutex<Option<Arc<Bound>>>,
+    supervisor: Supervisor,
+    /// Another process serves.
+    pub(super) done: CancellationToken,
     /// Held while a new process begins.
-    pub(super) turn: tokio::sync::Mutex<()>,
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// Starts a new process each time it is asked for.
@@ -66,13 +64,18 @@ pub(super) async fn run(upgrade: Arc<Upgrade>, asked: Arc<Notify>) {
 
 /// Tells the service manager when this process begins to end, unless another one is the service by then.
 pub(super) async fn tell_end(upgrade: Arc<Upgrade>) {
-    upgrade.drain.cancelled().await;
-    if !upgrade.close_admin.is_cancelled() {
+    upgrade.running.drain.cancelled().await;
+    if !upgrade.done.is_cancelled() {
         upgrade.supervisor.stopping();
     }
 }
 
 impl Upgrade {
+    pub(super) fn new(program: Option<Program>, running: Arc<Running>, supervisor: Supervisor) -> Self {
+        let (admin, done, turn) = (Mutex::default(), CancellationToken::new(), tokio::sync::Mutex::default());
+        Self { program, running, admin, supervisor, done, turn }
+    }
+
     /// Has a new process take over. It happens whether the caller waits for it or not.
     ///
     /// # Errors
@@ -92,11 +95,11 @@ impl Upgrade {
 
     async fn transact(&self) -> Result<Upgraded, NotUpgraded> {
         let Ok(_turn) = self.turn.try_lock() else { return Err(NotUpgraded::UnderWay) };
-        if self.drain.is_cancelled() {
+        if self.running.drain.is_cancelled() {
             return Err(NotUpgraded::Draining);
         }
         let program = self.program.as_ref().ok_or(NotUpgraded::Unknown)?;
-        let doors = self.doors.lock().clone();
+        let doors = self.doors();
         let (mut child, successor) = start(program, &doors)
             .map_err(|error| NotUpgraded::Failed(format!("{} cannot be started: {error}", program.path.display())))?;
         let pid = child.id();
@@ -105,7 +108,7 @@ impl Upgrade {
         let mut answer = tokio::task::spawn_blocking(move || successor.answer(PATIENCE));
         let answer = tokio::select! {
             answer = &mut answer => answer.unwrap_or_else(|panicked| Err(panicked.into())),
-            () = self.drain.cancelled() => {
+            () = self.running.drain.cancelled() => {
                 end(child).await;
                 return Err(NotUpgraded::Draining);
             }
@@ -129,6 +132,11 @@ impl Upgrade {
         Err(NotUpgraded::Failed(why))
     }
 
+    /// Every address that this process listens on.
+    fn doors(&self) -> Vec<Arc<Bound>> {
+        self.running.bound().into_iter().chain(self.admin.lock().clone()).collect()
+    }
+
     /// Leaves everything to the new process. `without`: the addresses that it does not listen on.
     fn hand_over(&self, doors: &[Arc<Bound>], without: &[String], pid: u32) {
         for bound in doors {
@@ -137,8 +145,8 @@ impl Upgrade {
             }
         }
         self.supervisor.replaced_by(pid);
-        self.close_admin.cancel();
-        self.drain.cancel();
+        self.done.cancel();
+        self.running.drain.cancel();
     }
 }
 
@@ -179,22 +187,25 @@ async fn end(mut child: Child) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listener::{self, Inherited};
+    use crate::config::Config;
+    use crate::listener;
+    use crate::plugins::PluginHost;
+    use crate::proxy::parts::Parts;
+    use crate::telemetry::metrics::Metrics;
 
     fn upgrade(script: &str) -> Arc<Upgrade> {
-        let bound = listener::bind(&"127.0.0.1:0".parse().unwrap(), 1, &mut Inherited::default()).unwrap();
-        Arc::new(Upgrade {
-            program: Some(Program {
-                path: "/bin/bash".into(),
-                arguments: ["-c", script].map(Into::into).to_vec(),
-                folder: "/".into(),
-            }),
-            doors: Arc::new(Mutex::new(vec![Arc::new(bound)])),
-            supervisor: Supervisor::default(),
-            drain: CancellationToken::new(),
-            close_admin: CancellationToken::new(),
-            turn: tokio::sync::Mutex::default(),
-        })
+        let bound = listener::bind(&"127.0.0.1:0".parse().unwrap(), 1, false).unwrap();
+        let host = PluginHost::new().unwrap();
+        let parts = Parts::build(Config::default(), &host, 1, None).map(|built| built.parts).unwrap();
+        let metrics = Arc::new(Metrics::new(1));
+        let bound = vec![Arc::new(bound)];
+        let running = Running::new(host, metrics, CancellationToken::new(), Arc::new(parts), bound, None);
+        let program = Program {
+            path: "/bin/bash".into(),
+            arguments: ["-c", script].map(Into::into).to_vec(),
+            folder: "/".into(),
+        };
+        Arc::new(Upgrade::new(Some(program), Arc::new(running), Supervisor::default()))
     }
 
     /// A shell that answers over the descriptor it was given.
@@ -213,22 +224,22 @@ mod tests {
 
         upgrade.begin().await.unwrap();
 
-        assert!(upgrade.doors.lock()[0].is_handed_over());
-        assert!(upgrade.drain.is_cancelled() && upgrade.close_admin.is_cancelled());
+        assert!(upgrade.doors()[0].is_handed_over());
+        assert!(upgrade.running.drain.is_cancelled() && upgrade.done.is_cancelled());
         assert_eq!(upgrade.begin().await, Err(NotUpgraded::Draining));
     }
 
     #[tokio::test]
     async fn a_socket_that_it_does_not_want_is_closed_as_ever() {
         let mut upgrade = upgrade(ANSWERING);
-        let address = upgrade.doors.lock()[0].address.clone();
+        let address = upgrade.doors()[0].address.clone();
         let program = Arc::get_mut(&mut upgrade).unwrap().program.as_mut().unwrap();
         program.arguments.push(format!(r#"{{"serves":{{"without":["{address}"]}}}}"#).into());
 
         upgrade.begin().await.unwrap();
 
-        assert!(!upgrade.doors.lock()[0].is_handed_over());
-        assert!(upgrade.drain.is_cancelled());
+        assert!(!upgrade.doors()[0].is_handed_over());
+        assert!(upgrade.running.drain.is_cancelled());
     }
 
     #[tokio::test]
@@ -242,7 +253,7 @@ mod tests {
             let not = upgrade.begin().await.unwrap_err();
 
             assert!(matches!(&not, NotUpgraded::Failed(why) if why.contains(words)), "{not:?}");
-            assert!(!upgrade.drain.is_cancelled() && !upgrade.doors.lock()[0].is_handed_over());
+            assert!(!upgrade.running.drain.is_cancelled() && !upgrade.doors()[0].is_handed_over());
         }
     }
 
@@ -257,7 +268,7 @@ mod tests {
             matches!(&not, NotUpgraded::Failed(why) if why.contains("/nowhere/staunch cannot be started")),
             "{not}"
         );
-        assert!(!upgrade.drain.is_cancelled());
+        assert!(!upgrade.running.drain.is_cancelled());
     }
 
     #[tokio::test]
@@ -272,9 +283,9 @@ mod tests {
         }
 
         assert_eq!(upgrade.begin().await, Err(NotUpgraded::UnderWay));
-        upgrade.drain.cancel();
+        upgrade.running.drain.cancel();
 
         assert_eq!(begun.await.unwrap(), Err(NotUpgraded::Draining));
-        assert!(!upgrade.doors.lock()[0].is_handed_over());
+        assert!(!upgrade.doors()[0].is_handed_over());
     }
 }
