@@ -2,6 +2,7 @@
 
 mod assembly;
 mod blueprint;
+mod crew;
 mod operation;
 mod orders;
 mod parts;
@@ -12,13 +13,12 @@ mod upgrade;
 mod window;
 mod worker;
 
-use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::{fmt, io};
 
 use tokio::sync::Notify;
-use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Fault, Faults, ListenAddress, Place};
@@ -31,11 +31,12 @@ pub use crate::listener::{Inherited, Predecessor};
 pub use supervisor::Supervisor;
 pub use upgrade::Program;
 
+use crew::Crew;
 use parts::{Built, Parts};
 use running::{Running, cannot_listen};
 use upgrade::Upgrade;
 use window::Control;
-use worker::{Job, Turn};
+use worker::Turn;
 
 /// A running proxy.
 pub struct Proxy {
@@ -43,7 +44,7 @@ pub struct Proxy {
     admin: Option<ListenAddress>,
     drain: CancellationToken,
     stop: CancellationToken,
-    workers: Vec<JoinHandle<()>>,
+    crew: Arc<Crew>,
     control: Option<JoinHandle<()>>,
     /// Told when every worker has ended.
     ended: CancellationToken,
@@ -119,12 +120,13 @@ impl Proxy {
         let (drain, stop, ended) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let running =
             Arc::new(Running::new(host, metrics.clone(), drain.clone(), parts.clone(), bound.clone(), access_log));
+        let (crew, falls) = Crew::new(running.clone(), stop.clone());
         let mut proxy = Self {
             addresses: bound.iter().map(|bound| bound.address.clone()).collect(),
             admin: admin.as_ref().map(|bound| bound.address.clone()),
             drain: drain.clone(),
             stop: stop.clone(),
-            workers: Vec::new(),
+            crew,
             control: None,
             ended: ended.clone(),
             admin_socket: admin.clone(),
@@ -134,31 +136,18 @@ impl Proxy {
             unused: inherited.close(),
         };
 
-        let (started, starts) = mpsc::channel();
+        let mut starts = Vec::new();
         for (number, blueprint) in blueprints.into_iter().enumerate() {
-            let (give, obey) = unbounded_channel();
-            running.engage(give);
-            let access_log = running.access_log().map(|log| log.logger());
-            let job = Job {
-                number,
-                orders: obey,
-                turn: Turn { parts: parts.clone(), blueprint, bound: bound.clone(), access_log: Some(access_log) },
-                metrics: metrics.clone(),
-                drain: drain.clone(),
-                stop: stop.clone(),
-            };
-            let started = started.clone();
-            let thread = thread::Builder::new().name(format!("worker-{number}"));
-            let spawned = thread.spawn(move || {
-                job.run(|result| {
-                    // Whoever waits for this has given up if it cannot be told.
-                    let _ = started.send(result);
-                });
-            });
-            proxy.workers.push(spawned.map_err(|error| fault(config, format!("a worker did not start: {error}")))?);
+            let access_log = Some(running.access_log().map(|log| log.logger()));
+            let turn = Turn { parts: parts.clone(), blueprint, bound: bound.clone(), access_log };
+            let started = proxy.crew.start(number, turn);
+            let (orders, started) =
+                started.map_err(|error| fault(config, format!("a worker did not start: {error}")))?;
+            running.engage(orders);
+            starts.push(started);
         }
-        drop((started, bound));
-        for result in starts.iter().take(workers) {
+        for started in starts {
+            let result = started.recv().unwrap_or_else(|_| Err(io::Error::other("it panicked")));
             if let Err(error) = result {
                 proxy.stop();
                 return Err(fault(config, format!("a worker did not start: {error}")).into());
@@ -172,6 +161,8 @@ impl Proxy {
             upgrade,
             asked_to_upgrade: proxy.upgrade.clone(),
             admin,
+            crew: proxy.crew.clone(),
+            falls,
             ended,
         };
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || control.run());
@@ -237,9 +228,7 @@ impl Proxy {
 
     fn join(&mut self) -> bool {
         let mut well = true;
-        for worker in self.workers.drain(..) {
-            well &= worker.join().is_ok();
-        }
+        self.crew.wait(|| self.control.as_ref().is_some_and(|control| !control.is_finished()));
         self.ended.cancel();
         if let Some(control) = self.control.take() {
             well &= control.join().is_ok();

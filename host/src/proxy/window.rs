@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,7 @@ use crate::admin::{
 use crate::config;
 use crate::listener::{self, Bound, Listener};
 use crate::plugins::{self, Cause, Kind, Use, UseStatus};
+use crate::proxy::crew::Crew;
 use crate::proxy::operation::Operation;
 use crate::proxy::parts::{Parts, Placed};
 use crate::proxy::running::Running;
@@ -35,6 +37,9 @@ pub(super) struct Control {
     /// Tells when a new process is to take over.
     pub(super) asked_to_upgrade: Arc<Notify>,
     pub(super) admin: Option<Arc<Bound>>,
+    pub(super) crew: Arc<Crew>,
+    /// Tells of workers that have fallen.
+    pub(super) falls: UnboundedReceiver<usize>,
     pub(super) ended: CancellationToken,
 }
 
@@ -49,11 +54,12 @@ impl Control {
     }
 
     async fn serve(self) {
-        let Self { running, reread, upgrade, asked_to_upgrade, admin, ended } = self;
+        let Self { running, reread, upgrade, asked_to_upgrade, admin, crew, falls, ended } = self;
         let operation = Arc::new(Operation::new(running.clone()));
         // They end with the thread.
         tokio::task::spawn_local(operation.clone().run(reread));
         tokio::task::spawn_local(upgrade::run(upgrade.clone(), asked_to_upgrade));
+        tokio::task::spawn_local(crew.tend(falls));
         tokio::task::spawn_local(upgrade::tell_end(upgrade.clone()));
         let mut checks = Checks::default();
         let mut server = Server::new(operation, upgrade.clone());
