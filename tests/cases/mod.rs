@@ -1,5 +1,6 @@
 //! What the proxy promises, a subject to a file.
 
+mod abuse;
 mod access_log;
 mod admin;
 mod author;

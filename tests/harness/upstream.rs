@@ -327,7 +327,7 @@ impl Talk {
 
     /// Waits until the peer ends the connection.
     pub(crate) fn stall(&mut self) {
-        self.wire.drain();
+        self.wire.discard();
     }
 
     /// Waits for so long, or until the test is over.
