@@ -6,6 +6,7 @@ mod admin;
 mod author;
 mod balancers_load;
 mod bodies;
+mod chaos;
 mod cli;
 mod contract;
 mod drain;
