@@ -10,6 +10,7 @@ mod chaos;
 mod cli;
 mod contract;
 mod drain;
+mod faults;
 mod hashing;
 mod health;
 mod hop_by_hop;
