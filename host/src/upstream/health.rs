@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::upstream::endpoint::{Endpoint, EndpointId};
-use crate::upstream::passive::{Policy, Record, penalty};
+use crate::upstream::passive::nginx::{Policy, Record, penalty};
 
 /// The state of every endpoint of one upstream.
 #[derive(Debug)]

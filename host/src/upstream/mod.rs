@@ -8,10 +8,12 @@ mod connect;
 pub mod endpoint;
 pub(crate) mod health;
 pub(crate) mod key;
+mod panic;
 mod passive;
 pub(crate) mod pool;
 pub mod retry;
 pub(crate) mod round_robin;
+mod slow_start;
 
 use std::cell::{Cell, RefCell};
 use std::io;
