@@ -7,7 +7,7 @@ use super::reader::Reader;
 use super::value;
 
 /// An active check of every endpoint.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HealthCheck {
     pub kind: HealthCheckKind,
     /// Between the ends of two checks of one endpoint ("5s").
@@ -21,7 +21,7 @@ pub struct HealthCheck {
 }
 
 /// What is asked. ("http")
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum HealthCheckKind {
     /// A connection can be made.
     Tcp,

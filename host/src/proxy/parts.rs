@@ -131,11 +131,10 @@ impl Builder<'_> {
         let endpoints: Vec<_> = upstream.endpoints.iter().enumerate().map(endpoint).collect();
         let targets = upstream.endpoints.iter().map(|endpoint| self.target(upstream, endpoint)).collect();
         let limits: Vec<_> = upstream.endpoints.iter().map(|endpoint| endpoint.max_connections).collect();
-        let passive = &upstream.passive;
         Shared {
             name: upstream.name.as_str().into(),
             loads: Arc::new(Loads::new(self.workers, endpoints.len())),
-            health: Health::new(&endpoints, &limits, passive.max_fails, passive.fail_timeout),
+            health: Health::new(&endpoints, &limits, upstream, None),
             endpoints,
             targets,
             config: upstream.clone(),

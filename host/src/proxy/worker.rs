@@ -130,7 +130,7 @@ fn build(
         .zip(decisions)
         .map(|(shared, (balancer, retry))| {
             let metrics = metrics.upstream(&shared.name);
-            Upstream::new(shared.clone(), number, workers, balancer.into_balancer(), retry.into_policy(), metrics)
+            Upstream::new(shared.clone(), number, workers, balancer.into_balancer(), retry.into_policy(), metrics, None)
         })
         .collect();
     let routes = config

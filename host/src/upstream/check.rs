@@ -33,7 +33,9 @@ pub(crate) async fn run(shared: Arc<Shared>, id: EndpointId) {
             Err(elapsed) => Err(elapsed.into()),
         };
         if let Some(up) = streak.observe(checked.is_ok()) {
-            shared.health.checked(id, up);
+            if let Some(state) = shared.health.state(id) {
+                state.checked(up);
+            }
             let (upstream, endpoint) = (&shared.name, &endpoint.address);
             match checked {
                 Ok(()) => tracing::info!(%upstream, %endpoint, "its check passes again"),
