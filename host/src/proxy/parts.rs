@@ -15,7 +15,7 @@ use crate::plugins::{
 };
 use crate::router::Router;
 use crate::upstream::endpoint::{Endpoint, EndpointId, Loads};
-use crate::upstream::health::Health;
+use crate::upstream::health::{Health, Standing};
 use crate::upstream::{Shared, Target};
 
 /// What is common to all workers.
@@ -130,11 +130,10 @@ impl Builder<'_> {
         };
         let endpoints: Vec<_> = upstream.endpoints.iter().enumerate().map(endpoint).collect();
         let targets = upstream.endpoints.iter().map(|endpoint| self.target(upstream, endpoint)).collect();
-        let limits: Vec<_> = upstream.endpoints.iter().map(|endpoint| endpoint.max_connections).collect();
         Shared {
             name: upstream.name.as_str().into(),
             loads: Arc::new(Loads::new(self.workers, endpoints.len())),
-            health: Health::new(&endpoints, &limits, upstream, None),
+            health: Health::new(&endpoints, upstream, None),
             endpoints,
             targets,
             config: upstream.clone(),
@@ -285,11 +284,15 @@ impl Builder<'_> {
 
 /// The endpoints of an upstream with what may have traffic now.
 pub(super) fn members(shared: &Shared, now: Instant) -> Arc<[Member]> {
-    let member = |endpoint: &Endpoint| Member {
-        endpoint: endpoint.clone(),
-        ready: !endpoint.down && shared.health.is_ready(endpoint.id, now),
+    let member = |(endpoint, standing): (&Endpoint, Standing)| Member {
+        endpoint: Endpoint {
+            weight: shared.health.weight(endpoint.id, now).0,
+            down: shared.health.is_down(endpoint.id),
+            ..endpoint.clone()
+        },
+        ready: standing.is_ready(),
     };
-    shared.endpoints.iter().map(member).collect()
+    shared.endpoints.iter().zip(shared.health.standings(now)).map(member).collect()
 }
 
 /// What calls of a plugin may take, as its entry says.

@@ -5,20 +5,10 @@
 
 use std::time::Duration;
 
+use crate::config::SlowStart;
+
 /// The smallest steps in which a lightest endpoint's weight grows, as parts of it.
 const STEPS: u32 = 20;
-/// The largest weight that balancers are told of.
-const MAX_WEIGHT: u64 = 1 << 24;
-
-/// How weights grow.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct SlowStart {
-    pub(crate) window: Duration,
-    /// More than 0.
-    pub(crate) aggression: f64,
-    /// 1 to 100.
-    pub(crate) min_weight_percent: u32,
-}
 
 impl SlowStart {
     /// The share of its weight that an endpoint of this age has; 1 once the window has passed.
@@ -33,11 +23,9 @@ impl SlowStart {
     /// What all weights of an upstream are multiplied with, so that the lightest can grow in steps although weights
     /// are whole numbers. It is the same for as long as the endpoints are, ramps or not: a balancer that has counted
     /// in one measure must not go on in another.
-    pub(crate) fn scale(&self, weights: impl Iterator<Item = u32> + Clone) -> u32 {
-        let (least, most) = (weights.clone().min().unwrap_or(1).max(1), weights.max().unwrap_or(1).max(1));
-        let steps = STEPS.max(100u32.div_ceil(self.min_weight_percent.max(1)));
-        let room = u32::try_from(MAX_WEIGHT / u64::from(most)).unwrap_or(u32::MAX);
-        steps.div_ceil(least).clamp(1, room.max(1))
+    pub(crate) fn scale(&self, weights: impl Iterator<Item = u32>) -> u32 {
+        let least = weights.min().unwrap_or(1).max(1);
+        STEPS.max(100u32.div_ceil(self.min_weight_percent.max(1))).div_ceil(least)
     }
 }
 

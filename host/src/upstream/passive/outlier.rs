@@ -9,54 +9,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// When endpoints are ejected. Percentages are 0 to 100; an `enforcing` one is the chance that a detector ejects.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Policy {
-    pub(crate) interval: Duration,
-    pub(crate) base_ejection: Duration,
-    pub(crate) max_ejection: Duration,
-    /// The most that chance adds to an ejection.
-    pub(crate) max_jitter: Duration,
-    /// Of the endpoints that may be out at once.
-    pub(crate) max_ejection_percent: u32,
-    /// Whether one may be out whatever that percentage says.
-    pub(crate) always_eject_one: bool,
-    pub(crate) server_errors: Consecutive,
-    pub(crate) gateway_failures: Consecutive,
-    pub(crate) local_failures: Consecutive,
-    /// Whether failures to get a response at all are judged apart from responses, rather than as 5xx.
-    pub(crate) split_local: bool,
-    pub(crate) success_rate: SuccessRate,
-    pub(crate) failure_percentage: FailurePercentage,
-}
-
-/// Failures of one kind in a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Consecutive {
-    pub(crate) threshold: u32,
-    pub(crate) enforcing: u32,
-}
-
-/// Endpoints whose success rate is far below the others' are ejected.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct SuccessRate {
-    pub(crate) minimum_hosts: u32,
-    pub(crate) request_volume: u32,
-    /// The threshold is the mean less so many standard deviations.
-    pub(crate) stdev_factor: f64,
-    pub(crate) enforcing: u32,
-    pub(crate) enforcing_local: u32,
-}
-
-/// Endpoints of whose requests so many failed are ejected.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct FailurePercentage {
-    pub(crate) threshold: u32,
-    pub(crate) minimum_hosts: u32,
-    pub(crate) request_volume: u32,
-    pub(crate) enforcing: u32,
-    pub(crate) enforcing_local: u32,
-}
+use crate::config::{Consecutive, FailurePercentage, OutlierDetection as Policy};
 
 /// What is remembered of one endpoint.
 #[derive(Clone, Debug, Default)]
@@ -135,20 +88,20 @@ impl Policy {
     /// How likely what was noticed ejects, in percent.
     pub(crate) fn enforcing(&self, cause: &Cause) -> u32 {
         match cause {
-            Cause::ServerErrors(_) => self.server_errors.enforcing,
-            Cause::GatewayFailures(_) => self.gateway_failures.enforcing,
-            Cause::LocalFailures(_) => self.local_failures.enforcing,
+            Cause::ServerErrors(_) => self.consecutive_5xx.enforcing,
+            Cause::GatewayFailures(_) => self.consecutive_gateway_failure.enforcing,
+            Cause::LocalFailures(_) => self.consecutive_local_origin_failure.enforcing,
             Cause::SuccessRate { local: false, .. } => self.success_rate.enforcing,
-            Cause::SuccessRate { local: true, .. } => self.success_rate.enforcing_local,
+            Cause::SuccessRate { local: true, .. } => self.success_rate.enforcing_local_origin,
             Cause::FailurePercentage { local: false, .. } => self.failure_percentage.enforcing,
-            Cause::FailurePercentage { local: true, .. } => self.failure_percentage.enforcing_local,
+            Cause::FailurePercentage { local: true, .. } => self.failure_percentage.enforcing_local_origin,
         }
     }
 
     /// Whether one more endpoint may be out, when of so many so many are.
     pub(crate) fn has_room(&self, ejected: usize, endpoints: usize) -> bool {
         let percent = 100.0 * (ejected + 1) as f64 / endpoints.max(1) as f64;
-        percent <= f64::from(self.max_ejection_percent) || (ejected == 0 && self.always_eject_one)
+        percent <= f64::from(self.max_ejection_percent) || (ejected == 0 && self.always_eject_one_host)
     }
 
     /// Who did worse than allowed in the interval that has ended: the positions of the endpoints in `interval`, where
@@ -162,7 +115,7 @@ impl Policy {
             self.unsuccessful(&rates, local).chain(self.failing(&rates, local)).collect::<Vec<_>>()
         };
         let mut outliers = of(false, |tallies| tallies.external);
-        if self.split_local {
+        if self.split_external_local_origin_errors {
             outliers.extend(of(true, |tallies| tallies.local));
         }
         outliers
@@ -174,7 +127,7 @@ impl Policy {
         let threshold = if valid.is_empty() || valid.len() < config.minimum_hosts as usize {
             f64::NEG_INFINITY
         } else {
-            success_rate_threshold(valid.iter().map(|(_, rate)| *rate), config.stdev_factor)
+            success_rate_threshold(valid.iter().map(|(_, rate)| *rate), f64::from(config.stdev_factor) / 1000.0)
         };
         let below = valid.into_iter().filter(move |(_, rate)| *rate < threshold);
         below.map(move |(position, rate)| (position, Cause::SuccessRate { rate, threshold, local }))
@@ -238,11 +191,11 @@ impl Monitor {
     /// Counts an attempt that has ended, and answers what has been noticed with it.
     pub(crate) fn ended(&mut self, policy: &Policy, ended: Ended) -> impl Iterator<Item = Cause> + use<> {
         let mut noticed = [None; 3];
-        if policy.split_local {
+        if policy.split_external_local_origin_errors {
             let responded = matches!(ended, Ended::Status(_));
             self.tallies.local.add(responded);
             self.local_failures = if responded { 0 } else { self.local_failures.saturating_add(1) };
-            let Consecutive { threshold, .. } = policy.local_failures;
+            let Consecutive { threshold, .. } = policy.consecutive_local_origin_failure;
             if !responded {
                 noticed[0] = (self.local_failures == threshold).then_some(Cause::LocalFailures(threshold));
                 return noticed.into_iter().flatten();
@@ -257,9 +210,9 @@ impl Monitor {
         }
         self.gateway_failures = if matches!(status, 502..=504) { self.gateway_failures.saturating_add(1) } else { 0 };
         self.server_errors = self.server_errors.saturating_add(1);
-        let Consecutive { threshold, .. } = policy.gateway_failures;
+        let Consecutive { threshold, .. } = policy.consecutive_gateway_failure;
         noticed[1] = (self.gateway_failures == threshold).then_some(Cause::GatewayFailures(threshold));
-        let Consecutive { threshold, .. } = policy.server_errors;
+        let Consecutive { threshold, .. } = policy.consecutive_5xx;
         noticed[2] = (self.server_errors == threshold).then_some(Cause::ServerErrors(threshold));
         noticed.into_iter().flatten()
     }
@@ -276,11 +229,13 @@ impl Monitor {
 
     /// Leaves it out. Answers for how long; `random` decides on the jitter.
     pub(crate) fn eject(&mut self, policy: &Policy, cause: Cause, now: Duration, random: u64) -> Duration {
-        let most = policy.max_jitter.as_millis();
+        let most = policy.max_ejection_time_jitter.as_millis();
         let jitter = Duration::from_millis(u64::try_from(u128::from(random) % (most + 1)).unwrap_or(u64::MAX));
         self.ejected = Some(Ejected { at: now, jitter });
         self.cause = Some(cause);
-        if policy.base_ejection.saturating_mul(self.multiplier) < policy.max_ejection + policy.base_ejection {
+        if policy.base_ejection_time.saturating_mul(self.multiplier)
+            < policy.max_ejection_time + policy.base_ejection_time
+        {
             self.multiplier = self.multiplier.saturating_add(1);
         }
         self.length(policy) + jitter
@@ -325,7 +280,7 @@ impl Monitor {
 
     /// Of an ejection, without its jitter.
     fn length(&self, policy: &Policy) -> Duration {
-        policy.base_ejection.saturating_mul(self.multiplier).min(policy.max_ejection)
+        policy.base_ejection_time.saturating_mul(self.multiplier).min(policy.max_ejection_time)
     }
 
     fn come_back(&mut self) {
@@ -339,34 +294,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::SuccessRate;
 
     fn policy() -> Policy {
-        Policy {
-            interval: Duration::from_secs(10),
-            base_ejection: Duration::from_secs(30),
-            max_ejection: Duration::from_secs(300),
-            max_jitter: Duration::ZERO,
-            max_ejection_percent: 10,
-            always_eject_one: false,
-            server_errors: Consecutive { threshold: 5, enforcing: 100 },
-            gateway_failures: Consecutive { threshold: 5, enforcing: 0 },
-            local_failures: Consecutive { threshold: 5, enforcing: 100 },
-            split_local: false,
-            success_rate: SuccessRate {
-                minimum_hosts: 5,
-                request_volume: 100,
-                stdev_factor: 1.9,
-                enforcing: 100,
-                enforcing_local: 100,
-            },
-            failure_percentage: FailurePercentage {
-                threshold: 85,
-                minimum_hosts: 5,
-                request_volume: 50,
-                enforcing: 0,
-                enforcing_local: 0,
-            },
-        }
+        Policy { always_eject_one_host: false, ..Policy::default() }
     }
 
     fn at(seconds: u64) -> Duration {
@@ -419,7 +350,8 @@ mod tests {
 
     #[test]
     fn with_a_split_it_is_judged_apart() {
-        let (mut monitor, policy) = (Monitor::default(), Policy { split_local: true, ..policy() });
+        let (mut monitor, policy) =
+            (Monitor::default(), Policy { split_external_local_origin_errors: true, ..policy() });
         let failures = [Ended::Failed; 4];
 
         assert_eq!(noticed(&mut monitor, &policy, &failures), []);
@@ -478,7 +410,7 @@ mod tests {
     #[test]
     fn jitter_is_added_to_an_ejection() {
         let mut monitor = Monitor::default();
-        let policy = Policy { max_jitter: at(7), ..policy() };
+        let policy = Policy { max_ejection_time_jitter: at(7), ..policy() };
 
         assert_eq!(monitor.eject(&policy, Cause::ServerErrors(5), at(0), 7_000), at(37));
         assert_eq!(Monitor::default().eject(&policy, Cause::ServerErrors(5), at(0), 7_001), at(30));
@@ -511,7 +443,7 @@ mod tests {
             (3, 4, 100, false, true),
             (0, 4, 0, false, false),
         ] {
-            let policy = Policy { max_ejection_percent: percent, always_eject_one: always, ..policy() };
+            let policy = Policy { max_ejection_percent: percent, always_eject_one_host: always, ..policy() };
             assert_eq!(policy.has_room(ejected, endpoints), expected, "{ejected} of {endpoints} at {percent} %");
         }
     }
@@ -572,7 +504,7 @@ mod tests {
             .map(|(requests, successes)| tallies(requests, successes));
 
         assert_eq!(policy().outliers(&interval).len(), 0);
-        let split = Policy { split_local: true, ..policy() };
+        let split = Policy { split_external_local_origin_errors: true, ..policy() };
         let outliers = split.outliers(&interval);
         assert!(matches!(outliers[..], [(3, Cause::SuccessRate { local: true, .. })]), "{outliers:?}");
     }
@@ -582,7 +514,7 @@ mod tests {
         fn the_share_that_is_out_never_exceeds_the_maximum_but_by_the_one_that_always_may(
             endpoints in 1usize..30, percent in 0u32..=100, always in any::<bool>()
         ) {
-            let policy = Policy { max_ejection_percent: percent, always_eject_one: always, ..policy() };
+            let policy = Policy { max_ejection_percent: percent, always_eject_one_host: always, ..policy() };
             let mut ejected = 0;
             while ejected < endpoints && policy.has_room(ejected, endpoints) {
                 ejected += 1;
@@ -609,10 +541,10 @@ mod tests {
         fn an_ejection_ends_by_itself_within_its_bounds(
             before in 0u32..20, random in any::<u64>(), jitter in 0u64..60
         ) {
-            let policy = Policy { max_jitter: at(jitter), ..policy() };
+            let policy = Policy { max_ejection_time_jitter: at(jitter), ..policy() };
             let mut monitor = Monitor { multiplier: before, ..Monitor::default() };
             let length = monitor.eject(&policy, Cause::ServerErrors(5), at(0), random);
-            prop_assert!((policy.base_ejection..=policy.max_ejection + policy.max_jitter).contains(&length));
+            prop_assert!((policy.base_ejection_time..=policy.max_ejection_time + policy.max_ejection_time_jitter).contains(&length));
             prop_assert!(monitor.interval(&policy, length).1);
         }
     }

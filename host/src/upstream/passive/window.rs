@@ -16,23 +16,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::counts::{Count, Counts};
-
-/// When failures take an endpoint out, and how it comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Policy {
-    pub(crate) window: Duration,
-    /// Failures among the window's requests, 1 to 100.
-    pub(crate) failure_percent: u32,
-    /// Requests a window must hold before it says anything.
-    pub(crate) min_requests: u32,
-    /// Live requests that go to a half-open endpoint, all of which have to succeed. At least 1.
-    pub(crate) probes: u32,
-    /// The length of a first ejection; each further one in a row is twice as long.
-    pub(crate) base_ejection: Duration,
-    pub(crate) max_ejection: Duration,
-    /// The most that chance adds to an ejection, as a share of it.
-    pub(crate) jitter_percent: u32,
-}
+use crate::config::WindowPassive as Policy;
 
 /// What is remembered of one endpoint.
 #[derive(Clone, Debug, Default)]
@@ -142,7 +126,8 @@ impl Circuit {
                 if *succeeded < policy.probes {
                     return Some(Change::Probed);
                 }
-                self.close(now);
+                self.closed_at = now;
+                self.turn(State::Closed);
                 Some(Change::Closed)
             }
         }
@@ -157,15 +142,6 @@ impl Circuit {
             }
             _ => None,
         }
-    }
-
-    /// An active check says that it is well.
-    pub(crate) fn recover(&mut self, now: Duration) -> bool {
-        let was_out = self.is_out();
-        if was_out {
-            self.close(now);
-        }
-        was_out
     }
 
     /// Whether it is left out, or on probation after that.
@@ -199,17 +175,12 @@ impl Circuit {
         };
         self.ejections = if in_a_row { self.ejections.saturating_add(1) } else { 1 };
         let doubled = 2u32.saturating_pow(self.ejections.saturating_sub(1));
-        let length = policy.base_ejection.saturating_mul(doubled).min(policy.max_ejection.max(policy.base_ejection));
+        let length = policy.base_ejection_time.saturating_mul(doubled).min(policy.max_ejection_time);
         let jitter = f64::from(policy.jitter_percent) / 100.0 * (random >> 11) as f64 / (1u64 << 53) as f64;
         let length = length + length.mul_f64(jitter);
         self.latest = Some((length, cause));
         self.turn(State::Open { until: now + length });
         Change::Ejected(length)
-    }
-
-    fn close(&mut self, now: Duration) {
-        self.closed_at = now;
-        self.turn(State::Closed);
     }
 
     fn turn(&mut self, state: State) {
@@ -229,9 +200,10 @@ mod tests {
         window: Duration::from_secs(10),
         failure_percent: 50,
         min_requests: 4,
+        statuses: Vec::new(),
         probes: 3,
-        base_ejection: Duration::from_secs(5),
-        max_ejection: Duration::from_secs(30),
+        base_ejection_time: Duration::from_secs(5),
+        max_ejection_time: Duration::from_secs(30),
         jitter_percent: 0,
     };
 
@@ -340,16 +312,6 @@ mod tests {
     }
 
     #[test]
-    fn a_passing_check_brings_it_back() {
-        let mut circuit = ejected(100);
-
-        assert!(circuit.recover(at(101)));
-
-        assert!(circuit.is_available(&POLICY, at(101)));
-        assert!(!circuit.recover(at(101)));
-    }
-
-    #[test]
     fn jitter_only_makes_ejections_longer_and_no_more_than_its_share() {
         let policy = Policy { min_requests: 1, jitter_percent: 20, ..POLICY };
         for (random, millis) in [(0, 5000), (1 << 63, 5500), (u64::MAX, 6000)] {
@@ -398,7 +360,7 @@ mod tests {
             for ticket in sent {
                 circuit.abandoned(ticket);
             }
-            prop_assert!(circuit.is_available(&policy, now + policy.max_ejection * 2));
+            prop_assert!(circuit.is_available(&policy, now + policy.max_ejection_time * 2));
         }
     }
 }
