@@ -53,6 +53,7 @@ pub(crate) struct Lane {
     counted: RefCell<(Arc<Loads>, EndpointId)>,
     /// Whether connections are kept when they are idle.
     keeps: Cell<bool>,
+    retired: Cell<bool>,
     /// The latest used on top.
     idle: RefCell<Vec<Idle>>,
 }
@@ -103,6 +104,7 @@ impl Lane {
             active: Cell::new(0),
             counted: RefCell::new((loads, id)),
             keeps: Cell::new(true),
+            retired: Cell::new(false),
             idle: RefCell::default(),
         })
     }
@@ -142,7 +144,7 @@ impl Lane {
     pub(crate) fn put(&self, mut connection: Connection, keep: Keep, now: Instant) {
         connection.exchanges += 1;
         connection.read_before = connection.transport.bytes_read;
-        if connection.exchanges >= keep.max_exchanges || keep.capacity == 0 || !self.keeps.get() {
+        if connection.exchanges >= keep.max_exchanges || keep.capacity == 0 || !self.keeps.get() || self.retired.get() {
             return;
         }
         connection.transport.rest();
@@ -171,6 +173,12 @@ impl Lane {
     /// Closes all idle connections.
     pub(crate) fn clear(&self) {
         self.idle.borrow_mut().clear();
+    }
+
+    /// Closes all idle connections, and those that become idle.
+    pub(crate) fn retire(&self) {
+        self.retired.set(true);
+        self.clear();
     }
 }
 

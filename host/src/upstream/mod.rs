@@ -68,8 +68,8 @@ pub(crate) struct Upstream {
     lanes: Vec<Rc<Lane>>,
     keep: Keep,
     worker: usize,
-    pub(crate) balancer: Replaceable<dyn Balancer>,
-    pub(crate) retry: Replaceable<dyn RetryPolicy>,
+    pub(crate) balancer: Rc<Replaceable<dyn Balancer>>,
+    pub(crate) retry: Rc<Replaceable<dyn RetryPolicy>>,
     budget: RefCell<Budget>,
     fallback: RefCell<RoundRobin>,
     /// What the balancer was told of each endpoint, and at which generation of the upstream's health.
@@ -132,8 +132,8 @@ impl Upstream {
         shared: Arc<Shared>,
         worker: usize,
         workers: usize,
-        balancer: Rc<dyn Balancer>,
-        retry: Rc<dyn RetryPolicy>,
+        balancer: Rc<Replaceable<dyn Balancer>>,
+        retry: Rc<Replaceable<dyn RetryPolicy>>,
         metrics: Arc<UpstreamMetrics>,
         before: Option<&Self>,
     ) -> Rc<Self> {
@@ -157,7 +157,7 @@ impl Upstream {
         let health = &shared.health;
         let view = |(id, standing)| View { standing, weight: health.weight(id, now).0 };
         let views: Vec<_> = (0..).zip(health.standings(now)).map(view).collect();
-        let plain_weights = config.slow_start.is_some() && places_by_weight(config, balancer.needs());
+        let plain_weights = config.slow_start.is_some() && places_by_weight(config, balancer.get().needs());
         if plain_weights && worker == 0 {
             let (upstream, balancer) = (&shared.name, &config.balance.plugin);
             tracing::warn!(%upstream, %balancer, "`slow_start` does nothing with a balancer that asks for a key");
@@ -181,16 +181,12 @@ impl Upstream {
             name: Arc::from(&*shared.name),
             shared,
             worker,
-            balancer: Replaceable::new(balancer),
-            retry: Replaceable::new(retry),
+            balancer,
+            retry,
             metrics,
         });
         for (lane, view) in upstream.lanes.iter().zip(&*upstream.views.borrow()) {
             lane.keep_idle(!view.standing.is_shut());
-        }
-        if before.is_some() {
-            // Much may have happened since the balancer was made.
-            upstream.inform();
         }
         upstream
     }
@@ -219,6 +215,15 @@ impl Upstream {
     pub(crate) fn sweep(&self, now: Instant) {
         for lane in &self.lanes {
             lane.sweep(self.keep, now);
+        }
+    }
+
+    /// Closes the idle connections to endpoints that `next` does not have.
+    pub(crate) fn retire(&self, next: Option<&Self>) {
+        for lane in &self.lanes {
+            if next.is_none_or(|next| next.position(&lane.address).is_none()) {
+                lane.retire();
+            }
         }
     }
 
@@ -500,7 +505,7 @@ impl Upstream {
     }
 
     /// Brings this worker's view up to date if something has happened, and the balancer's with it.
-    fn refresh(&self, now: Instant) {
+    pub(crate) fn refresh(&self, now: Instant) {
         if self.shared.health.is_stale(self.seen.get(), now) {
             self.look(now);
         }

@@ -166,13 +166,12 @@ impl Health {
         }
     }
 
-    /// Looks for the next probe that will be due, after one has become due.
+    /// Looks for the next probe that will be due. Whoever looks at endpoints does so first: something may have become
+    /// due, or happened under another configuration of the same endpoints.
     pub(crate) fn reschedule(&self, now: Instant) {
         let moment = moment(now);
-        if millis(moment) < self.next_due.load(Relaxed) {
-            return;
-        }
         let next = self.slots.iter().filter_map(|slot| match &self.policy {
+            Policy::Nginx(_) if slot.state.fails.load(Relaxed) == 0 => None,
             Policy::Nginx(policy) => {
                 let record = *slot.state.record.lock();
                 let out = record.is_suspect(*policy) && !record.is_available(*policy, second(now));
@@ -181,8 +180,10 @@ impl Health {
             Policy::Window(_) => slot.state.circuit.lock().probed_at().filter(|at| *at > moment),
             Policy::Outlier(_) => None,
         });
-        self.next_due.store(next.map(millis).min().unwrap_or(u64::MAX), Relaxed);
-        self.changed();
+        let due = self.next_due.swap(next.map(whole_millis).min().unwrap_or(u64::MAX), Relaxed);
+        if millis(moment) >= due {
+            self.changed();
+        }
     }
 
     /// What every endpoint's state is.
@@ -610,7 +611,7 @@ impl Health {
 
     /// Somebody has to look here at this moment.
     fn due(&self, at: Duration) {
-        self.next_due.fetch_min(millis(at), Relaxed);
+        self.next_due.fetch_min(whole_millis(at), Relaxed);
         self.changed();
     }
 
@@ -621,6 +622,11 @@ impl Health {
 
 fn millis(moment: Duration) -> u64 {
     u64::try_from(moment.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The first whole millisecond that is not before a moment.
+fn whole_millis(moment: Duration) -> u64 {
+    u64::try_from(moment.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 fn failures(count: u32) -> String {
