@@ -1,13 +1,16 @@
 //! What the proxy promises, a subject to a file.
 
+mod abuse;
 mod access_log;
 mod admin;
 mod author;
 mod balancers_load;
 mod bodies;
+mod chaos;
 mod cli;
 mod contract;
 mod drain;
+mod faults;
 mod hashing;
 mod health;
 mod hop_by_hop;
@@ -25,9 +28,9 @@ mod reuse;
 mod rewriters;
 mod rewriting;
 mod routing;
-mod smuggling;
 mod substitute;
 mod timeouts;
 mod upgrade;
 mod upstream_faults;
 mod websocket;
+mod wire;

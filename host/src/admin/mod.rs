@@ -4,6 +4,7 @@
 //! because who asks them (an orchestrator, a load balancer) carries no token; everything else asks for the token when
 //! one is configured.
 
+mod endpoint;
 mod listener;
 mod page;
 mod process;
@@ -19,7 +20,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{get, patch, post, put};
 use axum::{Json, Router};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::exposition::{self, Exposition};
 
+pub use endpoint::EndpointPatch;
 pub use listener::AdminListener;
 use listener::Bounded;
 pub use process::{NotUpgraded, Upgraded, Upgrading};
@@ -48,6 +50,9 @@ pub trait Window: Send + Sync {
     fn write_metrics(&self, out: &mut Exposition);
 
     fn upstreams(&self) -> Vec<UpstreamStatus>;
+
+    /// Changes an endpoint until the process ends, and tells how it stands then; `None` when there is none.
+    fn change_endpoint(&self, upstream: &str, address: &str, patch: EndpointPatch) -> Option<EndpointStatus>;
 
     fn plugins(&self) -> Vec<PluginStatus>;
 
@@ -111,6 +116,7 @@ fn router(state: Arc<AdminState>) -> Router {
         .route("/api/drain", post(process::drain))
         .route("/api/upgrade", post(process::upgrade))
         .route("/api/upstreams", get(upstreams))
+        .route(ENDPOINT, patch(endpoint::patch).layer(DefaultBodyLimit::max(endpoint::MAX_PATCH)))
         .route("/api/plugins", get(plugins))
         .route("/api/plugins/{name}", put(turnover::put).layer(DefaultBodyLimit::max(turnover::MAX_FILE)))
         .fallback(async || error(StatusCode::NOT_FOUND, "there is nothing at this path"))
@@ -119,6 +125,8 @@ fn router(state: Arc<AdminState>) -> Router {
         .with_state(state)
 }
 
+/// An address may have slashes in it: `unix:/run/api.sock`.
+const ENDPOINT: &str = "/api/upstreams/{upstream}/endpoints/{*address}";
 const HEALTHZ: &str = "/healthz";
 const READYZ: &str = "/readyz";
 
@@ -168,6 +176,11 @@ async fn guard(State(state): State<Arc<AdminState>>, request: Request, next: Nex
     response
 }
 
+/// Whether a web page asks. Without a token anybody on this machine may come, but no page that a browser on it shows.
+fn is_from_page(state: &AdminState, headers: &HeaderMap) -> bool {
+    state.token.is_none() && headers.contains_key(header::ORIGIN)
+}
+
 fn brings(request: &Request, token: &[u8; 32]) -> bool {
     let value = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     let Some((scheme, credentials)) = value.and_then(|value| value.split_at_checked("Bearer ".len())) else {
@@ -175,12 +188,6 @@ fn brings(request: &Request, token: &[u8; 32]) -> bool {
     };
     // Digests are compared, which an attacker cannot steer byte by byte.
     scheme.eq_ignore_ascii_case(b"Bearer ") && Sha256::digest(credentials.trim_ascii()).as_slice() == token
-}
-
-/// Without a token anybody on this machine may come, but no page that a browser on it shows.
-fn forbidden_to_pages(state: &AdminState, headers: &HeaderMap) -> Option<Response> {
-    let is_page = state.token.is_none() && headers.contains_key(header::ORIGIN);
-    is_page.then(|| error(StatusCode::FORBIDDEN, "a web page may change nothing where no token is configured"))
 }
 
 fn error(status: StatusCode, what: &str) -> Response {

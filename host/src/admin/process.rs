@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{AdminState, error, forbidden_to_pages};
+use super::{AdminState, error, is_from_page};
 
 /// An upgrade under way.
 pub type Upgrading<'a> = Pin<Box<dyn Future<Output = Result<Upgraded, NotUpgraded>> + Send + 'a>>;
@@ -38,8 +38,8 @@ pub enum NotUpgraded {
 
 /// `POST /api/upgrade`.
 pub(super) async fn upgrade(State(state): State<Arc<AdminState>>, headers: HeaderMap) -> Response {
-    if let Some(refusal) = forbidden_to_pages(&state, &headers) {
-        return refusal;
+    if is_from_page(&state, &headers) {
+        return error(StatusCode::FORBIDDEN, "a web page may not replace the process where no token is configured");
     }
     match state.window.upgrade().await {
         Ok(upgraded) => Json(upgraded).into_response(),
@@ -56,8 +56,8 @@ pub(super) async fn upgrade(State(state): State<Arc<AdminState>>, headers: Heade
 
 /// `POST /api/drain`.
 pub(super) async fn drain(State(state): State<Arc<AdminState>>, headers: HeaderMap) -> Response {
-    if let Some(refusal) = forbidden_to_pages(&state, &headers) {
-        return refusal;
+    if is_from_page(&state, &headers) {
+        return error(StatusCode::FORBIDDEN, "a web page may not end the process where no token is configured");
     }
     state.window.drain();
     (StatusCode::ACCEPTED, Json(json!({ "draining": true }))).into_response()
