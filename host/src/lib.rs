@@ -13,6 +13,7 @@
 
 pub mod admin;
 pub mod author;
+mod checks;
 pub mod config;
 pub mod filters;
 pub mod http;

@@ -29,8 +29,8 @@ use crate::telemetry::exposition::{self, Exposition};
 pub use listener::AdminListener;
 use listener::Bounded;
 pub use status::{
-    EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue, PluginStatus,
-    UpstreamStatus,
+    CheckStatus, EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue,
+    PluginStatus, UpstreamStatus,
 };
 pub use turnover::{Change, ChangeKind, NotReplaced, RefusedVersion, Replaced, Replacing, Standing, Trial};
 

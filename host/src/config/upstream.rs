@@ -100,7 +100,7 @@ impl Upstream {
         reader.word("protocol", &[("http1", Some(())), ("http2", None)]);
         reader.later(&["tls"]);
         upstream.passive = reader.table("passive").map(Passive::read).unwrap_or_default();
-        upstream.health = reader.table("health").map(HealthCheck::read);
+        upstream.health = reader.table("health").map(|table| HealthCheck::read(table, &upstream.endpoints));
         upstream.retry = match reader.table("retry") {
             Some(table) => Retry::read(table),
             None => Retry { policy: upstream.retry.policy.at(reader.place()), ..upstream.retry },

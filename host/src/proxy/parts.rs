@@ -8,7 +8,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::checks;
 use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings};
+use crate::net::tls::Connector;
 use crate::plugins::{
     Kind, Limits, Member, Plugin, PluginError, PluginHost, ReadyBalancer, ReadyRetry, ReadyRewriter, Surroundings, Use,
     builtin, verify_digest,
@@ -132,14 +134,23 @@ impl Builder<'_> {
         let targets = upstream.endpoints.iter().map(|endpoint| self.target(upstream, endpoint)).collect();
         let limits: Vec<_> = upstream.endpoints.iter().map(|endpoint| endpoint.max_connections).collect();
         let passive = &upstream.passive;
-        Shared {
+        let shared = Shared {
             name: upstream.name.as_str().into(),
             loads: Arc::new(Loads::new(self.workers, endpoints.len())),
             health: Health::new(&endpoints, &limits, passive.max_fails, passive.fail_timeout),
             endpoints,
             targets,
+            check_tls: self.check_tls(upstream),
             config: upstream.clone(),
-        }
+        };
+        checks::begin(&shared);
+        shared
+    }
+
+    fn check_tls(&mut self, upstream: &config::Upstream) -> Option<Connector> {
+        let connector = checks::connector(upstream.health.as_ref()?);
+        let message = |error| format!("the health check of upstream `{}`: {error}", upstream.name);
+        connector.map_err(|error| self.fault(upstream.balance.place, message(error))).ok()?
     }
 
     fn target(&mut self, upstream: &config::Upstream, endpoint: &config::Endpoint) -> Target {

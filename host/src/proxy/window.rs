@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{
-    self, AdminListener, AdminState, EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric,
-    PluginMetricValue, PluginStatus, Replacing, UpstreamStatus, Window,
+    self, AdminListener, AdminState, CheckStatus, EndpointState, EndpointStatus, PluginFaults, PluginKind,
+    PluginMetric, PluginMetricValue, PluginStatus, Replacing, UpstreamStatus, Window,
 };
+use crate::checks::{CheckResult, Checks, LastCheck};
 use crate::listener::{Bound, Listener};
 use crate::plugins::{self, Cause, Kind, PluginHost, Use, UseStatus};
 use crate::proxy::operation;
@@ -24,9 +25,9 @@ use crate::proxy::turnover::Turnover;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::exposition::Exposition;
 use crate::telemetry::metrics::Metrics;
+use crate::upstream::Shared;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::health::Standing;
-use crate::upstream::{Shared, check};
 
 /// What the control thread is started with.
 pub(super) struct Control {
@@ -56,17 +57,21 @@ impl Control {
 
     async fn serve(self) {
         let Self { parts, metrics, access_log, host, orders, reread, admin, drain, ended } = self;
-        // They end with the thread.
-        for shared in &parts.upstreams {
-            for endpoint in shared.endpoints.iter().filter(|endpoint| !endpoint.down) {
-                tokio::task::spawn_local(check::run(shared.clone(), endpoint.id));
-            }
-        }
+        let checks = Arc::new(Checks::default());
+        checks.adopt(&parts.upstreams, parts.config.server.max_checks);
         let turnover = Arc::new(Turnover::new(parts.clone(), host, metrics.clone(), orders));
         tokio::task::spawn_local(operation::run(parts.clone(), turnover.clone(), reread));
         let token = parts.config.admin.as_ref().and_then(|admin| admin.token.clone());
-        let glass =
-            Glass { parts, metrics, turnover, begun: Instant::now(), shares: Mutex::default(), access_log, drain };
+        let glass = Glass {
+            parts,
+            metrics,
+            checks,
+            turnover,
+            begun: Instant::now(),
+            shares: Mutex::default(),
+            access_log,
+            drain,
+        };
         let state = Arc::new(AdminState::new(Arc::new(glass), token.as_deref()));
         match admin.map(|bound| bound.listener(0)) {
             Some(Ok(listener)) => {
@@ -89,6 +94,7 @@ impl Control {
 struct Glass {
     parts: Arc<Parts>,
     metrics: Arc<Metrics>,
+    checks: Arc<Checks>,
     turnover: Arc<Turnover>,
     begun: Instant,
     /// By use: the CPU time it had taken when somebody looked, and its share until then.
@@ -110,6 +116,7 @@ impl Window for Glass {
 
     fn write_metrics(&self, out: &mut Exposition) {
         self.metrics.write(out);
+        self.checks.write_metrics(out);
         if let Some(log) = &self.access_log {
             log.write_metrics(out);
         }
@@ -117,7 +124,7 @@ impl Window for Glass {
 
     fn upstreams(&self) -> Vec<UpstreamStatus> {
         let now = Instant::now();
-        self.parts.upstreams.iter().map(|shared| upstream(shared, now)).collect()
+        self.parts.upstreams.iter().map(|shared| upstream(shared, &self.checks, now)).collect()
     }
 
     fn plugins(&self) -> Vec<PluginStatus> {
@@ -185,13 +192,15 @@ impl Glass {
     }
 }
 
-fn upstream(shared: &Shared, now: Instant) -> UpstreamStatus {
+fn upstream(shared: &Shared, checks: &Checks, now: Instant) -> UpstreamStatus {
     let status = |(endpoint, config): (&Endpoint, &crate::config::Endpoint)| {
         let standing = shared.health.standing(endpoint.id, now);
+        let check = checks.status(&shared.name, &endpoint.address);
+        let check_says = check.as_ref().and_then(|check| check.reason.as_deref());
         let (state, reason) = match standing {
             Standing::Up => (EndpointState::Up, None),
             Standing::Down => (EndpointState::Down, Some("configured down")),
-            Standing::Unhealthy => (EndpointState::Unhealthy, Some("its active check fails")),
+            Standing::Unhealthy => (EndpointState::Unhealthy, check_says.or(Some("its active check fails"))),
             Standing::Failed => {
                 (EndpointState::Unavailable, Some("it failed max_fails times; it is probed after fail_timeout"))
             }
@@ -210,12 +219,24 @@ fn upstream(shared: &Shared, now: Instant) -> UpstreamStatus {
             max_connections: config.max_connections,
             failures: shared.health.fails(endpoint.id),
             max_fails: shared.config.passive.max_fails,
+            last_check: check.and_then(|check| check.last).map(last_check),
         }
     };
     UpstreamStatus {
         name: shared.name.to_string(),
         balance: shared.config.balance.plugin.clone(),
         endpoints: shared.endpoints.iter().zip(&shared.config.endpoints).map(status).collect(),
+    }
+}
+
+fn last_check(last: LastCheck) -> CheckStatus {
+    CheckStatus {
+        at: last.at,
+        passed: last.result == CheckResult::Passed,
+        result: last.result.name(),
+        said: last.said,
+        took_ms: last.took.as_secs_f64() * 1000.0,
+        in_a_row: last.in_a_row,
     }
 }
 
