@@ -5,6 +5,7 @@ mod admin;
 mod author;
 mod balancers_load;
 mod bodies;
+mod checks;
 mod cli;
 mod contract;
 mod drain;
