@@ -1,7 +1,7 @@
 //! Active health checks of every kind, through real sockets.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
@@ -481,18 +481,15 @@ fn at_most_so_many_checks_run_at_a_time_as_may() {
     proxy.assert_counted("staunch_health_checks_running", 0.0);
 }
 
-/// Fails and passes as its test says, and answers everything else.
-fn moody() -> (Upstream, Arc<AtomicU8>) {
-    let status = Arc::new(AtomicU8::new(200));
-    let told = status.clone();
+/// Fails and passes its checks as the test says, and serves everything else.
+fn moody() -> (Upstream, Arc<AtomicBool>) {
+    let is_well = Arc::new(AtomicBool::new(true));
+    let told = is_well.clone();
     let origin = Upstream::answering(move |request| match request.target() {
-        "/status" => {
-            let status = told.load(SeqCst);
-            format!("HTTP/1.1 {status} Told\r\ncontent-length: 0\r\n\r\n").into_bytes()
-        }
+        "/status" if !told.load(SeqCst) => b"HTTP/1.1 500 Ill\r\ncontent-length: 0\r\n\r\n".to_vec(),
         _ => ok("served"),
     });
-    (origin, status)
+    (origin, is_well)
 }
 
 #[test]
@@ -557,17 +554,17 @@ fn an_endpoint_that_is_being_checked_has_no_traffic_before() {
 
 #[test]
 fn an_endpoint_goes_and_comes_by_results_in_a_row() {
-    let (origin, status) = moody();
+    let (origin, is_well) = moody();
     let check = format!("{SOON}path = \"/status\"\nfall = 3\nrise = 4\n");
     let proxy = checked(&origin, &check);
     eventually(|| endpoint(&proxy, 0)["state"] == "up");
     let checks = || origin.received().iter().filter(|request| request.target() == "/status").count();
 
-    status.store(500, SeqCst);
+    is_well.store(false, SeqCst);
     eventually(|| endpoint(&proxy, 0)["state"] == "unhealthy");
     let told = endpoint(&proxy, 0);
     assert!(told["last_check"]["in_a_row"].as_u64() >= Some(3), "{told}");
-    status.store(200, SeqCst);
+    is_well.store(true, SeqCst);
 
     let before = checks();
     eventually(|| endpoint(&proxy, 0)["state"] == "up");
