@@ -587,10 +587,12 @@ fn an_endpoint_that_is_down_is_asked_by_the_down_interval() {
         "{ADMIN}{}[upstreams.api.health]\n{check}initial = \"checking\"\n",
         api([&origin, &other])
     ));
-    eventually(|| endpoint(&proxy, 0)["state"] == "unhealthy");
-    let asked = origin.connections();
+    eventually(|| {
+        let told = endpoint(&proxy, 0);
+        told["state"] == "unhealthy" && told["last_check"]["in_a_row"] == 2
+    });
 
-    assert_eq!(asked, 5, "three passed and two failed");
+    assert_eq!(origin.connections(), 5, "three passed and two failed");
     let others = other.connections();
     eventually(|| other.connections() > others + 20);
     assert_eq!(origin.connections(), 5);

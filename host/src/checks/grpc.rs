@@ -3,6 +3,7 @@
 //! Its two messages have one field each, so they are written and read here, without a compiler for protocols. See
 //! <https://github.com/grpc/grpc/blob/master/doc/health-checking.md> and the same folder's `PROTOCOL-HTTP2.md`.
 
+use std::future::ready;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -45,14 +46,19 @@ pub(super) async fn ask(channel: impl Channel, question: &GrpcQuestion, limit: D
     let (sender, connection) = builder.handshake::<_, Bytes>(channel).await.map_err(failure)?;
     let mut connection = pin!(connection);
     let mut answer = pin!(call(sender, question, limit));
+    let ended = tokio::select! {
+        biased;
+        answer = &mut answer => return answer,
+        ended = &mut connection => ended,
+    };
+    // What came before the end can be read, and nothing more will come.
     tokio::select! {
         biased;
-        answer = &mut answer => answer,
-        // What came before the connection ended can still be read.
-        ended = &mut connection => match answer.await {
-            Err(Failure::Broken(_) | Failure::Closed) => Err(ended.err().map_or(Failure::Closed, failure)),
+        answer = &mut answer => match answer {
+            Err(Failure::Broken(_)) => Err(ended.err().map_or(Failure::Closed, failure)),
             answer => answer,
         },
+        () = ready(()) => Err(ended.err().map_or(Failure::Closed, failure)),
     }
 }
 

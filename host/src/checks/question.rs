@@ -13,7 +13,7 @@ use super::outcome::{Failure, Stage};
 use crate::config::{self, EndpointAddress, ExchangeCheck, HealthCheck, HealthCheckKind};
 use crate::net::Stream;
 use crate::net::tls::{BadTls, Connector};
-use crate::upstream::{Target, connect};
+use crate::upstream::{self, Target, connect};
 
 /// Everything that decides what a check does and what passes. Two that are equal need be asked only once.
 #[derive(Debug, PartialEq)]
@@ -86,7 +86,7 @@ impl Question {
     pub(super) async fn ask(&self, limit: Duration) -> Result<String, Failure> {
         let due = Instant::now() + limit;
         let late = |stage| Failure::Timeout { stage, limit };
-        let channel = timeout_at(due, self.connect(limit)).await.map_err(|_| late(Stage::Connection))??;
+        let channel = self.connect(limit).await?;
         let channel = match &self.tls {
             None => channel,
             Some(Tls { connector, name }) => {
@@ -101,6 +101,9 @@ impl Question {
         match connect(&self.target, limit, None).await {
             Ok(Stream::Tcp(stream)) => Ok(Box::new(stream)),
             Ok(Stream::Unix(stream)) => Ok(Box::new(stream)),
+            Err((upstream::retry::Failure::ConnectTimeout, _)) => {
+                Err(Failure::Timeout { stage: Stage::Connection, limit })
+            }
             Err((_, error)) => Err(Failure::Connect(error)),
         }
     }
