@@ -14,13 +14,13 @@ mod grpc;
 mod http;
 mod outcome;
 mod question;
+mod subscriber;
 mod tally;
 #[cfg(test)]
 mod tests;
 mod verdict;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -32,12 +32,11 @@ use tokio::time::{Instant, sleep};
 pub(crate) use outcome::{CheckResult, LastCheck};
 pub(crate) use question::connector;
 
-use crate::config::{HealthCheck, InitialState};
 use crate::telemetry::exposition::Exposition;
-use crate::upstream::endpoint::EndpointId;
 use crate::upstream::{Shared, Target};
 use outcome::Failure;
 use question::Question;
+use subscriber::{News, Subscriber};
 use tally::Tally;
 use verdict::{State, Timing, Verdict};
 
@@ -106,34 +105,11 @@ struct Live {
     subscribers: Vec<Subscriber>,
 }
 
-/// Someone who wants to know of an endpoint.
-struct Subscriber {
-    upstream: Arc<str>,
-    endpoint: Arc<str>,
-    /// Is told whether the endpoint may have traffic, also when that is not new.
-    tell: Box<dyn Fn(bool) + Send>,
-}
-
-impl fmt::Debug for Subscriber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {}", self.endpoint, self.upstream)
-    }
-}
-
 /// A check that is wanted, and by whom.
 struct Wanted {
     question: Question,
     timing: Timing,
     subscriber: Subscriber,
-}
-
-/// Gives the endpoints of a new upstream the state they have before their first check. Workers may see the upstream
-/// only afterwards.
-pub(crate) fn begin(shared: &Shared) {
-    let begins_up = |check: &HealthCheck| check.initial == InitialState::Up;
-    if !shared.config.health.as_ref().is_none_or(begins_up) {
-        checked_endpoints(shared).for_each(|id| shared.health.checked(id, false));
-    }
 }
 
 impl Checks {
@@ -144,18 +120,20 @@ impl Checks {
         let mut wanted = Vec::new();
         for shared in upstreams {
             let Some(config) = &shared.config.health else {
-                shared.endpoints.iter().for_each(|endpoint| shared.health.checked(endpoint.id, true));
+                // An older check may have ended with another verdict.
+                shared
+                    .endpoints
+                    .iter()
+                    .filter_map(|endpoint| shared.health.state(endpoint.id))
+                    .for_each(|state| state.checked(true));
                 continue;
             };
-            for id in checked_endpoints(shared) {
-                let at = id as usize;
-                let (target, endpoint) = (&shared.targets[at], &shared.config.endpoints[at]);
-                wanted.push(Wanted {
-                    question: Question::new(config, shared.check_tls.as_ref(), endpoint, target),
-                    timing: config.into(),
-                    subscriber: subscriber(shared, id),
-                });
-            }
+            let endpoints = shared.endpoints.iter().zip(&shared.config.endpoints).zip(&shared.targets);
+            wanted.extend(endpoints.map(|((endpoint, configured), target)| Wanted {
+                question: Question::new(config, shared.check_tls.as_ref(), configured, target),
+                timing: config.into(),
+                subscriber: Subscriber::new(shared, endpoint.id),
+            }));
         }
         self.take(wanted, max_checks);
     }
@@ -206,17 +184,6 @@ impl Checks {
     }
 }
 
-/// The endpoints that are asked: those that are configured to be down for ever are left in peace.
-fn checked_endpoints(shared: &Shared) -> impl Iterator<Item = EndpointId> {
-    shared.endpoints.iter().filter(|endpoint| !endpoint.down).map(|endpoint| endpoint.id)
-}
-
-fn subscriber(shared: &Arc<Shared>, id: EndpointId) -> Subscriber {
-    let (upstream, endpoint) = (shared.name.clone(), shared.endpoints[id as usize].address.clone());
-    let shared = shared.clone();
-    Subscriber { upstream, endpoint, tell: Box::new(move |is_up| shared.health.checked(id, is_up)) }
-}
-
 impl Common {
     /// Bounds how many checks run at a time. Those that run while the bound changes are not counted against the new one.
     fn allow(&self, most: usize) {
@@ -236,8 +203,12 @@ impl Common {
         let mut wait = check.live.lock().verdict.first_wait(fastrand::f64());
         loop {
             sleep(wait).await;
-            let (answer, took) = self.ask(&check).await;
-            wait = self.conclude(&check, answer, took);
+            wait = if check.matters() {
+                let (answer, took) = self.ask(&check).await;
+                self.conclude(&check, answer, took)
+            } else {
+                check.live.lock().verdict.wait(fastrand::f64())
+            };
         }
     }
 
@@ -260,16 +231,16 @@ impl Common {
         let said = answer.unwrap_or_else(|failure| failure.to_string());
         let live = &mut *check.live.lock();
         let has_turned = live.verdict.observe(result == CheckResult::Passed);
-        for Subscriber { upstream, endpoint, tell } in &live.subscribers {
+        let is_same = |last: &&LastCheck| (last.result == CheckResult::Passed) == (result == CheckResult::Passed);
+        let in_a_row = live.last.as_ref().filter(is_same).map_or(0, |last| last.in_a_row) + 1;
+        live.last = Some(LastCheck { at: SystemTime::now(), took, result, said: said.clone(), in_a_row });
+        for Subscriber { upstream, endpoint, interest } in &live.subscribers {
             self.tally.checked(upstream, endpoint, result, &said);
             if has_turned {
                 self.tally.turned(upstream, endpoint, live.verdict.is_up(), &said);
-                tell(live.verdict.is_up());
+                interest.tell(live.news());
             }
         }
-        let is_same = |last: &&LastCheck| (last.result == CheckResult::Passed) == (result == CheckResult::Passed);
-        let in_a_row = live.last.as_ref().filter(is_same).map_or(0, |last| last.in_a_row) + 1;
-        live.last = Some(LastCheck { at: SystemTime::now(), took, result, said, in_a_row });
         live.verdict.wait(fastrand::f64())
     }
 }
@@ -286,12 +257,27 @@ impl Check {
         let live = Live { verdict: known.verdict.under(timing), last: known.last.clone(), subscribers: Vec::new() };
         Self { question, timing, live: Mutex::new(live) }
     }
+
+    /// Whether anybody would do anything about what it comes to.
+    fn matters(&self) -> bool {
+        !self.live.lock().subscribers.iter().all(|subscriber| subscriber.interest.is_shut())
+    }
 }
 
 impl Live {
     fn subscribe(&mut self, subscriber: Subscriber) {
-        (subscriber.tell)(self.verdict.is_up());
+        subscriber.interest.tell(self.news());
         self.subscribers.push(subscriber);
+    }
+
+    fn news(&self) -> News {
+        match self.verdict.state() {
+            State::Up => News::Up,
+            // Nothing has failed yet.
+            State::Checking => News::Awaited,
+            State::Down if self.last.is_none() => News::Awaited,
+            State::Down => News::Down,
+        }
     }
 
     /// Why the endpoint has no traffic, where it has none.

@@ -1,11 +1,13 @@
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tokio::net::TcpListener;
 use tokio::task::{LocalSet, spawn_local};
 
+use super::subscriber::Interest;
 use super::*;
-use crate::config::{Endpoint, ExchangeCheck, HealthCheckKind};
+use crate::config::{Endpoint, ExchangeCheck, HealthCheck, HealthCheckKind, InitialState};
 
 fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -57,11 +59,10 @@ impl Server {
         let endpoint: Endpoint = self.address.parse().unwrap();
         let target = Target::Tcp(vec![self.address.parse().unwrap()]);
         let told = Told::default();
-        let heard = told.0.clone();
         let subscriber = Subscriber {
             upstream: upstream.into(),
             endpoint: self.address.as_str().into(),
-            tell: Box::new(move |is_up| heard.lock().push(is_up)),
+            interest: Box::new(told.clone()),
         };
         (Wanted { question: Question::new(config, None, &endpoint, &target), timing: config.into(), subscriber }, told)
     }
@@ -73,11 +74,30 @@ impl Server {
 
 /// What a subscriber was told, in order.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<bool>>>);
+struct Told {
+    news: Arc<Mutex<Vec<News>>>,
+    is_shut: Arc<AtomicBool>,
+}
 
 impl Told {
-    fn all(&self) -> Vec<bool> {
-        self.0.lock().clone()
+    /// `?` awaited, `+` up, `-` down.
+    fn all(&self) -> String {
+        let letter = |news: &News| match news {
+            News::Awaited => '?',
+            News::Up => '+',
+            News::Down => '-',
+        };
+        self.news.lock().iter().map(letter).collect()
+    }
+}
+
+impl Interest for Told {
+    fn is_shut(&self) -> bool {
+        self.is_shut.load(Relaxed)
+    }
+
+    fn tell(&self, news: News) {
+        self.news.lock().push(news);
     }
 }
 
@@ -111,14 +131,14 @@ fn a_state_is_told_once_it_is_known_and_when_it_changes() {
         let (wanted, told) = server.wanted("a", &config);
 
         checks.take(vec![wanted], 8);
-        assert_eq!(told.all(), [false], "it is not known yet");
+        assert_eq!(told.all(), "?", "it is not known yet");
         assert_eq!(server.status(&checks, "a").reason.as_deref(), Some("it waits for its first check"));
-        eventually(|| told.all() == [false, true]).await;
+        eventually(|| told.all() == "?+").await;
         eventually(|| server.status(&checks, "a").last.is_some_and(|last| last.in_a_row > 3)).await;
         assert_eq!(server.status(&checks, "a").reason, None);
         server.mood.set(Mood::Ill);
 
-        eventually(|| told.all() == [false, true, false]).await;
+        eventually(|| told.all() == "?+-").await;
         let last = server.status(&checks, "a").last.unwrap();
         assert_eq!((last.result, last.in_a_row), (CheckResult::Closed, 2));
         let reason = "its check fails: it closed the connection before it had answered";
@@ -142,7 +162,7 @@ fn an_endpoint_that_comes_back_is_asked_fast() {
 
         checks.take(vec![wanted], 8);
 
-        eventually(|| told.all() == [false, true]).await;
+        eventually(|| told.all() == "?+").await;
         assert_eq!(server.connections.get(), 4);
     });
 }
@@ -158,7 +178,7 @@ fn one_check_serves_all_upstreams_that_ask_the_same() {
 
         checks.take(vec![a, b, c], 8);
 
-        eventually(|| [&told_a, &told_b, &told_c].iter().all(|told| told.all() == [false, true])).await;
+        eventually(|| [&told_a, &told_b, &told_c].iter().all(|told| told.all() == "?+")).await;
         assert_eq!(server.connections.get(), 2, "one for two upstreams, and one for the other kind");
     });
 }
@@ -170,19 +190,19 @@ fn a_check_that_is_still_wanted_goes_on_undisturbed() {
         let checks = Checks::default();
         let (a, told) = server.wanted("a", &once());
         checks.take(vec![a], 8);
-        eventually(|| told.all() == [false, true]).await;
+        eventually(|| told.all() == "?+").await;
 
         let (a, told) = server.wanted("a", &once());
         let (b, told_b) = server.wanted("b", &once());
         checks.take(vec![a, b], 8);
 
-        assert_eq!((told.all(), told_b.all()), (vec![true], vec![true]), "told at once");
+        assert_eq!((told.all(), told_b.all()), ("+".to_owned(), "+".to_owned()), "told at once");
         assert!(server.status(&checks, "b").last.is_some());
         // Had it begun anew, it would ask at once. Whatever asks at once has asked before this one.
         let (c, told_c) = server.wanted("c", &HealthCheck { kind: HealthCheckKind::Tcp, ..once() });
         let ((a, _), (b, _)) = (server.wanted("a", &once()), server.wanted("b", &once()));
         checks.take(vec![a, b, c], 8);
-        eventually(|| told_c.all() == [false, true]).await;
+        eventually(|| told_c.all() == "?+").await;
         assert_eq!(server.connections.get(), 2);
     });
 }
@@ -205,8 +225,8 @@ fn who_is_no_longer_wanted_is_asked_and_told_no_more() {
         eventually(|| other.connections.get() > 0).await;
         let asked = server.connections.get();
         eventually(|| other.connections.get() > 9).await;
-        assert_eq!((server.connections.get(), told.all()), (asked, vec![false, true]));
-        assert_eq!(told_other.all(), [false, true]);
+        assert_eq!((server.connections.get(), told.all()), (asked, "?+".to_owned()));
+        assert_eq!(told_other.all(), "?+");
     });
 }
 
@@ -217,17 +237,17 @@ fn other_numbers_keep_what_is_known_and_another_question_does_not() {
         let checks = Checks::default();
         let (wanted, told) = server.wanted("a", &once());
         checks.take(vec![wanted], 8);
-        eventually(|| told.all() == [false, true]).await;
+        eventually(|| told.all() == "?+").await;
 
         let slower = HealthCheck { interval: 2 * HOUR, timeout: HOUR, fall: 9, ..once() };
         let (wanted, told) = server.wanted("a", &slower);
         checks.take(vec![wanted], 8);
-        assert_eq!(told.all(), [true]);
+        assert_eq!(told.all(), "+");
         assert!(server.status(&checks, "a").last.is_some());
 
         let (wanted, told) = server.wanted("a", &HealthCheck { kind: HealthCheckKind::Tcp, ..slower });
         checks.take(vec![wanted], 8);
-        assert_eq!(told.all(), [false]);
+        assert_eq!(told.all(), "?");
     });
 }
 
@@ -268,7 +288,7 @@ fn a_higher_bound_lets_more_run_at_once() {
         let (wanted, told) = server.wanted("a", &often);
         checks.take(vec![wanted], 1);
 
-        eventually(|| told.all() == [false, true]).await;
+        eventually(|| told.all() == "?+").await;
     });
 }
 
@@ -279,4 +299,22 @@ fn metric(checks: &Checks, sample: &str) -> String {
     let text = out.into_text();
     let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
     value.unwrap_or_default().to_owned()
+}
+
+#[test]
+fn nobody_is_asked_who_has_no_traffic_anyway() {
+    run(async {
+        let (server, other) = (Server::start().await, Server::start().await);
+        let checks = Checks::default();
+        let often = HealthCheck { interval: Duration::from_millis(1), ..once() };
+        let ((shut, told), (open, told_open)) = (server.wanted("a", &often), other.wanted("b", &often));
+        told.is_shut.store(true, Relaxed);
+
+        checks.take(vec![shut, open], 8);
+        eventually(|| other.connections.get() > 5).await;
+        assert_eq!((server.connections.get(), told_open.all()), (0, "?+".to_owned()));
+        told.is_shut.store(false, Relaxed);
+
+        eventually(|| told.all() == "?+").await;
+    });
 }

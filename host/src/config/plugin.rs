@@ -23,7 +23,7 @@ pub enum PluginKind {
     Rewriter,
 }
 
-/// A plugin in a place where it is used.
+/// A plugin in a place where it is used. Equal to another that says the same, wherever it is written.
 #[derive(Clone, Debug)]
 pub struct PluginUse {
     /// A name from [`Config::plugins`](super::Config::plugins), or a built-in's.
@@ -36,7 +36,8 @@ pub struct PluginUse {
     pub place: Place,
 }
 
-/// A plugin of the operator's own, or what the operator says of a built-in one.
+/// A plugin of the operator's own, or what the operator says of a built-in one. Equal to another that says the same,
+/// wherever it is written.
 #[derive(Clone, Debug)]
 pub struct Plugin {
     pub name: String,
@@ -92,6 +93,36 @@ impl PluginKind {
             Self::Retry => "a retry policy",
             Self::Rewriter => "a rewriter",
         }
+    }
+}
+
+impl PartialEq for PluginUse {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { plugin, settings, then, place: _ } = self;
+        (plugin, settings, then) == (&other.plugin, &other.settings, &other.then)
+    }
+}
+
+impl PartialEq for Plugin {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            name,
+            path,
+            sha256,
+            deadline,
+            memory,
+            shared,
+            on_failure,
+            cpu,
+            watch,
+            probation,
+            settings,
+            place: _,
+        } = self;
+        (name, path, sha256, deadline, memory, shared)
+            == (&other.name, &other.path, &other.sha256, &other.deadline, &other.memory, &other.shared)
+            && (on_failure, cpu, watch, probation, settings)
+                == (&other.on_failure, &other.cpu, &other.watch, &other.probation, &other.settings)
     }
 }
 

@@ -6,7 +6,7 @@ use super::plugin::{PluginKind, PluginUse};
 use super::reader::Reader;
 use super::settings::Settings;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Retry {
     /// ("standard")
     pub policy: PluginUse,

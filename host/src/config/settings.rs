@@ -15,15 +15,15 @@ impl fmt::Display for Place {
     }
 }
 
-/// The settings of one use of a plugin: a table, perhaps empty.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// The settings of one use of a plugin: a table, perhaps empty. Equal when they say the same, wherever it is written.
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     pub entries: Vec<(String, Setting)>,
     pub place: Place,
 }
 
-/// One value.
-#[derive(Clone, Debug, PartialEq)]
+/// One value. Equal to another that says the same, wherever it is written.
+#[derive(Clone, Debug)]
 pub enum Setting {
     /// Text as it is; numbers, booleans and dates as JSON or TOML writes them.
     Scalar(String, Place),
@@ -94,6 +94,23 @@ impl Setting {
         match self {
             Self::Scalar(_, place) | Self::List(_, place) => *place,
             Self::Table(table) => table.place,
+        }
+    }
+}
+
+impl PartialEq for Settings {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+}
+
+impl PartialEq for Setting {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Scalar(one, _), Self::Scalar(other, _)) => one == other,
+            (Self::List(one, _), Self::List(other, _)) => one == other,
+            (Self::Table(one), Self::Table(other)) => one == other,
+            (Self::Scalar(..) | Self::List(..) | Self::Table(_), _) => false,
         }
     }
 }

@@ -13,7 +13,7 @@ use super::tree::{Key, Value};
 use super::value;
 
 /// A named group of endpoints.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     pub name: String,
     /// ("round-robin")

@@ -12,7 +12,7 @@ use crate::http::h1::{self, ConnectionOption, Encoding, Limits, RequestOptions, 
 use crate::http::head::{ResponseHead, Version};
 use crate::http::upload::{ClientFault, Upload, UploadError};
 use crate::net::Transport;
-use crate::upstream::pool::Connection;
+use crate::upstream::lane::Connection;
 use crate::upstream::retry::Failure;
 
 /// Interim responses an endpoint may send before its final one.

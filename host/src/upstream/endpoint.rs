@@ -86,6 +86,11 @@ impl Loads {
         }
     }
 
+    /// One worker's own decaying mean of the time to a response head; zero when it knows none.
+    pub fn own_latency(&self, worker: usize, endpoint: EndpointId) -> Duration {
+        self.own(worker, endpoint).map_or(Duration::ZERO, |load| Duration::from_nanos(load.latency.load(Relaxed)))
+    }
+
     /// Takes a time to a response head into the decaying mean (weight 1/20, as nginx's `least_time`).
     pub fn observe_latency(&self, worker: usize, endpoint: EndpointId, latency: Duration) {
         if let Some(load) = self.own(worker, endpoint) {

@@ -4,11 +4,13 @@
 //! own and looks here only when the generation has moved or a probe has become due: two atomic loads a request.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::config::{self, InitialState};
 use crate::upstream::endpoint::{Endpoint, EndpointId};
 use crate::upstream::passive::{Policy, Record, penalty};
 
@@ -16,20 +18,28 @@ use crate::upstream::passive::{Policy, Record, penalty};
 #[derive(Debug)]
 pub(crate) struct Health {
     policy: Policy,
-    start: Instant,
-    states: Box<[State]>,
-    generation: AtomicU64,
+    slots: Box<[Slot]>,
+    generation: Arc<AtomicU64>,
     /// The second at which an endpoint that is out may be probed; `u64::MAX` when none is out.
     next_probe: AtomicU64,
 }
 
+/// What the configuration says of an endpoint, with what it has come to.
 #[derive(Debug)]
-struct State {
+struct Slot {
     down: bool,
     weight: u32,
     max_connections: Option<u32>,
+    state: Arc<EndpointState>,
+}
+
+/// What an endpoint has come to. Outlives configurations: it belongs to an address within an upstream's name.
+#[derive(Debug)]
+pub(crate) struct EndpointState {
     /// Requests in flight; counted only where there is a limit.
     connections: AtomicU32,
+    /// `max_connections` as it is configured now, for who leaves.
+    limit: AtomicU32,
     /// A copy of `record.fails`, so that the path without failures takes no lock.
     fails: AtomicU32,
     /// Locked only by the path with failures, for a few instructions.
@@ -38,7 +48,12 @@ struct State {
     checked_up: AtomicBool,
     /// When failures or checks last changed its state, in seconds of Unix time; 0: never.
     since: AtomicU64,
+    /// The upstream's: changes whenever readiness may have changed.
+    generation: Arc<AtomicU64>,
 }
+
+/// Moments of records are seconds since this one.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// What an endpoint's state is, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,25 +71,45 @@ pub(crate) enum Standing {
 
 impl Health {
     /// `limits` are the endpoints' `max_connections`. Failures of a lone endpoint do not take it out (nginx).
-    pub(crate) fn new(endpoints: &[Endpoint], limits: &[Option<u32>], max_fails: u32, fail_timeout: Duration) -> Self {
-        let max_fails = if endpoints.len() == 1 { 0 } else { max_fails };
-        let state = |(endpoint, limit): (&Endpoint, &Option<u32>)| State {
-            down: endpoint.down,
-            weight: endpoint.weight,
-            max_connections: *limit,
-            connections: AtomicU32::new(0),
-            fails: AtomicU32::new(0),
-            record: Mutex::new(Record::default()),
-            checked_up: AtomicBool::new(true),
-            since: AtomicU64::new(0),
+    /// `before`: the same upstream as it was configured before, with its endpoints; what those have come to is taken
+    /// over by address.
+    pub(crate) fn new(
+        endpoints: &[Endpoint],
+        limits: &[Option<u32>],
+        config: &config::Upstream,
+        before: Option<(&[Endpoint], &Self)>,
+    ) -> Self {
+        let max_fails = if endpoints.len() == 1 { 0 } else { config.passive.max_fails };
+        let generation = before.map_or_else(|| Arc::new(AtomicU64::new(1)), |(_, health)| health.generation.clone());
+        let slot = |(endpoint, limit): (&Endpoint, &Option<u32>)| {
+            let known = before.and_then(|(endpoints, health)| {
+                let at = endpoints.iter().position(|known| known.address == endpoint.address)?;
+                Some(health.slots[at].state.clone())
+            });
+            let state = known.unwrap_or_else(|| {
+                let state = EndpointState::new(generation.clone());
+                state.checked(config.health.as_ref().is_none_or(|check| check.initial == InitialState::Up));
+                Arc::new(state)
+            });
+            if config.health.is_none() {
+                // Nobody would ever find out that it is well again.
+                state.checked(true);
+            }
+            state.limit.store(limit.unwrap_or(u32::MAX), Relaxed);
+            Slot { down: endpoint.down, weight: endpoint.weight, max_connections: *limit, state }
         };
         Self {
-            policy: Policy { max_fails, fail_timeout: fail_timeout.as_secs() },
-            start: Instant::now(),
-            states: endpoints.iter().zip(limits).map(state).collect(),
-            generation: AtomicU64::new(1),
-            next_probe: AtomicU64::new(u64::MAX),
+            policy: Policy { max_fails, fail_timeout: config.passive.fail_timeout.as_secs() },
+            slots: endpoints.iter().zip(limits).map(slot).collect(),
+            generation,
+            // Looked for when somebody looks here first.
+            next_probe: AtomicU64::new(0),
         }
+    }
+
+    /// What an endpoint has come to.
+    pub(crate) fn state(&self, id: EndpointId) -> Option<&Arc<EndpointState>> {
+        self.slots.get(id as usize).map(|slot| &slot.state)
     }
 
     /// Changes whenever readiness may have changed.
@@ -86,18 +121,18 @@ impl Health {
     pub(crate) fn is_stale(&self, seen: u64, now: Instant) -> bool {
         self.generation() != seen || {
             let probe = self.next_probe.load(Relaxed);
-            probe != u64::MAX && self.second(now) >= probe
+            probe != u64::MAX && second(now) >= probe
         }
     }
 
     /// Looks for the next probe that will be due, after one has become due.
     pub(crate) fn reschedule(&self, now: Instant) {
-        let second = self.second(now);
+        let second = second(now);
         if second < self.next_probe.load(Relaxed) {
             return;
         }
-        let next = self.states.iter().filter_map(|state| {
-            let record = *state.record.lock();
+        let next = self.slots.iter().filter_map(|slot| {
+            let record = *slot.state.record.lock();
             let out = record.is_suspect(self.policy) && !record.is_available(self.policy, second);
             out.then(|| record.probe_at(self.policy))
         });
@@ -110,36 +145,32 @@ impl Health {
     }
 
     pub(crate) fn standing(&self, id: EndpointId, now: Instant) -> Standing {
-        let Some(state) = self.state(id) else { return Standing::Down };
-        if state.down {
+        let Some(Slot { down, max_connections, state, .. }) = self.slots.get(id as usize) else {
+            return Standing::Down;
+        };
+        if *down {
             Standing::Down
         } else if !state.checked_up.load(Relaxed) {
             Standing::Unhealthy
-        } else if state.fails.load(Relaxed) > 0 && !state.record.lock().is_available(self.policy, self.second(now)) {
+        } else if state.fails.load(Relaxed) > 0 && !state.record.lock().is_available(self.policy, second(now)) {
             Standing::Failed
-        } else if state.max_connections.is_some_and(|max| state.connections.load(Relaxed) >= max) {
+        } else if max_connections.is_some_and(|max| state.connections.load(Relaxed) >= max) {
             Standing::Full
         } else {
             Standing::Up
         }
     }
 
-    /// Counts a request in, unless the endpoint has as many as it may.
-    pub(crate) fn enter(&self, id: EndpointId) -> bool {
-        let Some((state, max)) = self.limited(id) else { return true };
-        let entered = state.connections.fetch_update(Relaxed, Relaxed, |n| (n < max).then_some(n + 1));
-        if entered.is_ok_and(|before| before + 1 == max) {
+    /// Counts a request in, unless the endpoint has as many as it may. `Some(true)`: it took a place, which
+    /// [`EndpointState::leave`] gives back.
+    pub(crate) fn enter(&self, id: EndpointId) -> Option<bool> {
+        let Slot { max_connections, state, .. } = self.slots.get(id as usize)?;
+        let Some(max) = *max_connections else { return Some(false) };
+        let entered = state.connections.fetch_update(Relaxed, Relaxed, |n| (n < max).then_some(n + 1)).ok()?;
+        if entered + 1 >= max {
             self.changed();
         }
-        entered.is_ok()
-    }
-
-    /// Counts a request out.
-    pub(crate) fn leave(&self, id: EndpointId) {
-        let Some((state, max)) = self.limited(id) else { return };
-        if state.connections.fetch_sub(1, Relaxed) == max {
-            self.changed();
-        }
+        Some(true)
     }
 
     /// A request goes to the endpoint: if it was out, this is its probe.
@@ -147,7 +178,7 @@ impl Health {
         let Some(state) = self.failing(id) else { return };
         let mut record = state.record.lock();
         let before = *record;
-        record.picked(self.policy, self.second(now));
+        record.picked(self.policy, second(now));
         if record.is_suspect(self.policy) && *record != before {
             self.next_probe.fetch_min(record.probe_at(self.policy), Relaxed);
             self.changed();
@@ -156,12 +187,12 @@ impl Health {
 
     /// An attempt failed. Answers what it takes from the endpoint's weight, and whether it took the endpoint out.
     pub(crate) fn failed(&self, id: EndpointId, now: Instant) -> (u32, bool) {
-        let Some(state) = self.state(id) else { return (0, false) };
+        let Some(Slot { weight, state, .. }) = self.slots.get(id as usize) else { return (0, false) };
         if self.policy.max_fails == 0 {
             return (0, false);
         }
         let mut record = state.record.lock();
-        record.failed(self.second(now));
+        record.failed(second(now));
         state.fails.store(record.fails, Relaxed);
         let out = record.is_suspect(self.policy);
         if out {
@@ -172,7 +203,7 @@ impl Health {
         if ejected {
             state.turned();
         }
-        (penalty(self.policy, state.weight), ejected)
+        (penalty(self.policy, *weight), ejected)
     }
 
     /// An attempt brought a response.
@@ -182,16 +213,6 @@ impl Health {
         record.succeeded();
         if record.fails == 0 {
             state.fails.store(0, Relaxed);
-            state.turned();
-            self.changed();
-        }
-    }
-
-    /// The active check has come to another verdict.
-    pub(crate) fn checked(&self, id: EndpointId, up: bool) {
-        if let Some(state) = self.state(id)
-            && state.checked_up.swap(up, Relaxed) != up
-        {
             state.turned();
             self.changed();
         }
@@ -208,22 +229,8 @@ impl Health {
         self.state(id).map_or(0, |state| state.fails.load(Relaxed))
     }
 
-    fn state(&self, id: EndpointId) -> Option<&State> {
-        self.states.get(id as usize)
-    }
-
-    fn failing(&self, id: EndpointId) -> Option<&State> {
-        self.state(id).filter(|state| state.fails.load(Relaxed) > 0)
-    }
-
-    fn limited(&self, id: EndpointId) -> Option<(&State, u32)> {
-        let state = self.state(id)?;
-        Some((state, state.max_connections?))
-    }
-
-    /// Seconds since the start; far enough from 0 that a fresh record is long out of date.
-    fn second(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.start).as_secs() + 1_000_000
+    fn failing(&self, id: EndpointId) -> Option<&EndpointState> {
+        self.state(id).map(|state| &**state).filter(|state| state.fails.load(Relaxed) > 0)
     }
 
     fn changed(&self) {
@@ -231,10 +238,53 @@ impl Health {
     }
 }
 
-impl State {
+/// Seconds since the start; far enough from 0 that a fresh record is long out of date.
+fn second(now: Instant) -> u64 {
+    now.saturating_duration_since(*START).as_secs() + 1_000_000
+}
+
+impl EndpointState {
+    fn new(generation: Arc<AtomicU64>) -> Self {
+        Self {
+            connections: AtomicU32::new(0),
+            limit: AtomicU32::new(u32::MAX),
+            fails: AtomicU32::new(0),
+            record: Mutex::new(Record::default()),
+            checked_up: AtomicBool::new(true),
+            since: AtomicU64::new(0),
+            generation,
+        }
+    }
+
+    /// Gives a place back.
+    pub(crate) fn leave(&self) {
+        if self.connections.fetch_sub(1, Relaxed) == self.limit.load(Relaxed) {
+            self.changed();
+        }
+    }
+
+    /// The active check has come to another verdict.
+    pub(crate) fn checked(&self, up: bool) {
+        if self.checked_up.swap(up, Relaxed) != up {
+            self.turned();
+            self.changed();
+        }
+    }
+
     fn turned(&self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.since.store(now.as_secs(), Relaxed);
+    }
+
+    fn changed(&self) {
+        self.generation.fetch_add(1, Relaxed);
+    }
+}
+
+/// Of an upstream of its own.
+impl Default for EndpointState {
+    fn default() -> Self {
+        Self::new(Arc::default())
     }
 }
 
@@ -253,7 +303,7 @@ mod tests {
             down: false,
         };
         let endpoints: Vec<_> = (0..count).map(endpoint).collect();
-        Health::new(&endpoints, &vec![limit; count as usize], 1, Duration::from_secs(10))
+        Health::new(&endpoints, &vec![limit; count as usize], &config::Upstream::new("u"), None)
     }
 
     #[test]
@@ -290,11 +340,10 @@ mod tests {
         let health = health(2, Some(2));
         let now = Instant::now();
 
-        assert!(health.enter(0) && health.enter(0));
-        assert!(!health.enter(0));
+        assert_eq!([0; 3].map(|id| health.enter(id)), [Some(true), Some(true), None]);
         assert_eq!(health.standing(0, now), Standing::Full);
         let seen = health.generation();
-        health.leave(0);
+        health.state(0).unwrap().leave();
 
         assert!(health.is_stale(seen, now));
         assert!(health.is_ready(0, now));
@@ -305,7 +354,7 @@ mod tests {
         let health = health(2, None);
         let now = Instant::now();
 
-        health.checked(1, false);
+        health.state(1).unwrap().checked(false);
 
         assert_eq!(health.standing(1, now), Standing::Unhealthy);
     }

@@ -7,8 +7,8 @@ mod connect;
 pub mod endpoint;
 pub(crate) mod health;
 pub(crate) mod key;
+mod lane;
 mod passive;
-pub(crate) mod pool;
 pub mod retry;
 pub(crate) mod round_robin;
 
@@ -32,14 +32,14 @@ use crate::telemetry::metrics::{RequestEnd, UpstreamMetrics};
 
 pub(crate) use attempt::{Sending, watch};
 pub(crate) use connect::{Target, connect};
-pub(crate) use pool::Connection;
+pub(crate) use lane::Connection;
 
 use attempt::AttemptError;
 use balancer::{BadPick, Balancer, EndpointChange, FeedbackKind, Pick, PickContext, Sample};
 use budget::Budget;
 use endpoint::{Endpoint, EndpointId, Loads};
 use health::Health;
-use pool::Pool;
+use lane::{InFlight, Keep, Lane};
 use retry::{EndedAttempt, Failure, MethodKind, Outcome, RetryPolicy};
 use round_robin::RoundRobin;
 
@@ -62,13 +62,14 @@ pub(crate) struct Shared {
 /// One upstream as one worker uses it.
 pub(crate) struct Upstream {
     shared: Arc<Shared>,
-    /// This worker's own copies, so that exchanges on several workers do not count references on one cache line.
+    /// This worker's own copy, so that exchanges on several workers do not count references on one cache line.
     name: Arc<str>,
-    addresses: Vec<Arc<str>>,
+    /// By endpoint.
+    lanes: Vec<Rc<Lane>>,
+    keep: Keep,
     worker: usize,
-    pub(crate) balancer: Replaceable<dyn Balancer>,
-    pub(crate) retry: Replaceable<dyn RetryPolicy>,
-    pool: Pool,
+    pub(crate) balancer: Rc<Replaceable<dyn Balancer>>,
+    pub(crate) retry: Rc<Replaceable<dyn RetryPolicy>>,
     budget: RefCell<Budget>,
     fallback: RefCell<RoundRobin>,
     /// What the balancer was told of readiness, and at which generation of the upstream's health.
@@ -80,9 +81,8 @@ pub(crate) struct Upstream {
 /// A response whose head stands in the exchange and whose body is still to be read.
 pub(crate) struct Response {
     pub(crate) connection: Connection,
-    pub(crate) endpoint: EndpointId,
-    _in_flight: InFlight,
-    upstream: Rc<Upstream>,
+    in_flight: InFlight,
+    keep: Keep,
 }
 
 /// Why an upstream gave no response.
@@ -107,53 +107,59 @@ pub(crate) enum UpstreamError {
     Deadline,
 }
 
-/// One request counted in at an endpoint, until this is dropped.
-struct InFlight {
-    upstream: Rc<Upstream>,
-    endpoint: EndpointId,
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        let Upstream { shared, worker, .. } = &*self.upstream;
-        shared.loads.leave(*worker, self.endpoint);
-        shared.health.leave(self.endpoint);
-    }
-}
-
 impl Response {
     /// Keeps the connection for the next exchange. For one whose response was read to its end.
     pub(crate) fn finish(self) {
-        self.upstream.pool.put(self.endpoint, self.connection, Instant::now());
+        self.in_flight.lane().put(self.connection, self.keep, Instant::now());
     }
 }
 
 impl Upstream {
+    /// `before`: the same upstream as it was configured before. Endpoints that stay keep their connections and counts.
     pub(crate) fn new(
         shared: Arc<Shared>,
         worker: usize,
         workers: usize,
-        balancer: Rc<dyn Balancer>,
-        retry: Rc<dyn RetryPolicy>,
+        balancer: Rc<Replaceable<dyn Balancer>>,
+        retry: Rc<Replaceable<dyn RetryPolicy>>,
         metrics: Arc<UpstreamMetrics>,
+        before: Option<&Self>,
     ) -> Rc<Self> {
         let config = &shared.config;
         let endpoints = shared.endpoints.len();
+        let lane = |endpoint: &Endpoint| {
+            let id = endpoint.id;
+            let known = before.and_then(|before| Some((before, before.position(&endpoint.address)?)));
+            let Some((before, at)) = known else {
+                let state = shared.health.state(id).cloned().unwrap_or_default();
+                return Lane::new(&endpoint.address, state, worker, shared.loads.clone(), id);
+            };
+            let lane = before.lanes[at].clone();
+            lane.follow(shared.loads.clone(), id);
+            if before.shared.targets[at] != shared.targets[id as usize] {
+                lane.clear();
+            }
+            lane
+        };
         let budget = config.retry.budget;
         // Each worker bounds its own share, so that none has to ask another.
         let min = budget.min.div_ceil(workers.max(1) as u32);
         Rc::new(Self {
-            pool: Pool::new(endpoints, config.keepalive, config.keepalive_timeout, config.keepalive_requests),
+            lanes: shared.endpoints.iter().map(lane).collect(),
+            keep: Keep {
+                capacity: config.keepalive,
+                timeout: config.keepalive_timeout,
+                max_exchanges: config.keepalive_requests,
+            },
             budget: RefCell::new(Budget::new(budget.percent, min, Instant::now())),
             fallback: RefCell::new(RoundRobin::new(endpoints)),
             ready: RefCell::new(shared.endpoints.iter().map(|e| !e.down).collect()),
             seen: Cell::new(0),
             name: Arc::from(&*shared.name),
-            addresses: shared.endpoints.iter().map(|endpoint| Arc::from(&*endpoint.address)).collect(),
             shared,
             worker,
-            balancer: Replaceable::new(balancer),
-            retry: Replaceable::new(retry),
+            balancer,
+            retry,
             metrics,
         })
     }
@@ -178,7 +184,18 @@ impl Upstream {
 
     /// Closes idle connections that are too old or that endpoints have closed.
     pub(crate) fn sweep(&self, now: Instant) {
-        self.pool.sweep(now);
+        for lane in &self.lanes {
+            lane.sweep(self.keep, now);
+        }
+    }
+
+    /// Closes the idle connections to endpoints that `next` does not have.
+    pub(crate) fn retire(&self, next: Option<&Self>) {
+        for lane in &self.lanes {
+            if next.is_none_or(|next| next.position(&lane.address).is_none()) {
+                lane.retire();
+            }
+        }
     }
 
     /// Sends the request and waits for the head of a response, with as many attempts as the policy wants and the
@@ -208,10 +225,9 @@ impl Upstream {
         self.read_key(sending.exchange);
         let mut now = began;
         for attempt in 0.. {
-            let endpoint = self.pick(sending.exchange, attempt, now)?;
-            let in_flight = InFlight { upstream: self.clone(), endpoint };
+            let (endpoint, in_flight) = self.pick(sending.exchange, attempt, now)?;
             sending.exchange.tried.push(endpoint);
-            sending.exchange.endpoint = self.addresses[endpoint as usize].clone();
+            sending.exchange.endpoint = in_flight.lane().address.clone();
 
             let ended = self.attempt(&mut sending, endpoint).await;
             let done = Instant::now();
@@ -237,7 +253,7 @@ impl Upstream {
                             facts.response.fields.append(name.as_bytes(), &value);
                         }
                         self.metrics.answered(facts.response.status, done - began);
-                        Ok(Response { connection, endpoint, _in_flight: in_flight, upstream: self.clone() })
+                        Ok(Response { connection, in_flight, keep: self.keep })
                     }
                     Err(AttemptError::Failed { failure, cause, .. }) => {
                         if sending.deadline.is_some_and(|deadline| done >= deadline) {
@@ -265,7 +281,10 @@ impl Upstream {
     /// One attempt at one endpoint. A kept connection that turns out to be closed is replaced by a fresh one
     /// without anybody noticing, if that cannot do any work twice.
     async fn attempt(&self, sending: &mut Sending<'_>, endpoint: EndpointId) -> Result<Connection, AttemptError> {
-        while let Some(mut connection) = self.pool.take(endpoint, Instant::now()) {
+        let config = &self.shared.config;
+        while let Some(mut connection) = self.lanes[endpoint as usize].take(self.keep, Instant::now()) {
+            let transport = &mut connection.transport;
+            (transport.read_timeout, transport.write_timeout) = (config.read_timeout, config.send_timeout);
             self.metrics.connections_reused.increment();
             sending.exchange.attempt = AttemptFacts { reused: Some(true), ..AttemptFacts::default() };
             match sending.attempt(&mut connection).await {
@@ -280,7 +299,6 @@ impl Upstream {
                 Ok(()) => return Ok(connection),
             }
         }
-        let config = &self.shared.config;
         let target = &self.shared.targets[endpoint as usize];
         let began = Instant::now();
         sending.exchange.attempt = AttemptFacts { reused: Some(false), ..AttemptFacts::default() };
@@ -387,7 +405,12 @@ impl Upstream {
     }
 
     /// Names an endpoint that is ready, and untried if there is one.
-    fn pick(&self, exchange: &mut Exchange, attempt: u32, now: Instant) -> Result<EndpointId, UpstreamError> {
+    fn pick(
+        &self,
+        exchange: &mut Exchange,
+        attempt: u32,
+        now: Instant,
+    ) -> Result<(EndpointId, InFlight), UpstreamError> {
         let no_endpoint = || UpstreamError::NoEndpoint(self.name.clone());
         let key = exchange.key.as_deref().map(key::hash);
         let balancer = self.balancer.get();
@@ -419,15 +442,15 @@ impl Upstream {
             if exchange.tried.contains(&id) && self.has_untried(exchange) {
                 continue;
             }
-            if self.enter(id, now) {
-                return Ok(id);
+            if let Some(in_flight) = self.enter(id, now) {
+                return Ok((id, in_flight));
             }
         }
         self.fall_back(exchange, now).ok_or_else(no_endpoint)
     }
 
     /// The host's own choice: among what was not tried, then among what was.
-    fn fall_back(&self, exchange: &Exchange, now: Instant) -> Option<EndpointId> {
+    fn fall_back(&self, exchange: &Exchange, now: Instant) -> Option<(EndpointId, InFlight)> {
         for _ in 0..ASKS {
             self.refresh(now);
             let ready = self.ready.borrow();
@@ -438,26 +461,28 @@ impl Upstream {
                 .pick(endpoints, |id| is_ready(id) && !exchange.tried.contains(&id))
                 .or_else(|| fallback.pick(endpoints, is_ready))?;
             drop((ready, fallback));
-            if self.enter(id, now) {
-                return Some(id);
+            if let Some(in_flight) = self.enter(id, now) {
+                return Some((id, in_flight));
             }
         }
         None
     }
 
-    /// Counts a request in; `false` when the endpoint has become full.
-    fn enter(&self, id: EndpointId, now: Instant) -> bool {
-        let Shared { health, loads, .. } = &*self.shared;
-        if !health.enter(id) {
-            return false;
-        }
-        loads.enter(self.worker, id);
+    /// Counts a request in; `None` when the endpoint has become full.
+    fn enter(&self, id: EndpointId, now: Instant) -> Option<InFlight> {
+        let health = &self.shared.health;
+        let placed = health.enter(id)?;
         health.picked(id, now);
-        true
+        Some(self.lanes[id as usize].enter(placed))
+    }
+
+    /// Where an address stands among the endpoints.
+    fn position(&self, address: &str) -> Option<usize> {
+        self.shared.endpoints.iter().position(|endpoint| &*endpoint.address == address)
     }
 
     /// Brings this worker's view of readiness up to date, and the balancer's with it.
-    fn refresh(&self, now: Instant) {
+    pub(crate) fn refresh(&self, now: Instant) {
         let health = &self.shared.health;
         if !health.is_stale(self.seen.get(), now) {
             return;
@@ -515,7 +540,7 @@ impl Upstream {
             }
         }
         if connection.transport.input.is_empty() && !connection.transport.has_output() {
-            self.pool.put(endpoint, connection, now);
+            self.lanes[endpoint as usize].put(connection, self.keep, now);
         }
     }
 

@@ -1,0 +1,194 @@
+//! One endpoint as one worker uses it: what is in flight to it, and its idle connections.
+//!
+//! A lane belongs to an address within an upstream's name and outlives configurations: what a new one leaves as it
+//! was keeps its connections and its counts, and a request that began under an old one is counted out where it is
+//! counted now.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::net::{Stream, Transport};
+use crate::upstream::endpoint::{EndpointId, Loads};
+use crate::upstream::health::EndpointState;
+
+/// A connection to an endpoint.
+pub(crate) struct Connection {
+    pub(crate) transport: Transport,
+    /// Exchanges it has carried before the current one.
+    exchanges: u64,
+    /// Bytes received before the current exchange.
+    read_before: u64,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: Stream, read_timeout: Duration, send_timeout: Duration) -> Self {
+        Self { transport: Transport::new(stream, read_timeout, send_timeout), exchanges: 0, read_before: 0 }
+    }
+
+    /// Whether anything came in the current exchange.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.transport.bytes_read > self.read_before
+    }
+}
+
+/// Which idle connections are kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keep {
+    pub(crate) capacity: usize,
+    pub(crate) timeout: Duration,
+    pub(crate) max_exchanges: u64,
+}
+
+pub(crate) struct Lane {
+    pub(crate) address: Arc<str>,
+    pub(crate) state: Arc<EndpointState>,
+    worker: usize,
+    active: Cell<u32>,
+    /// Where it is counted for balancers and operators.
+    counted: RefCell<(Arc<Loads>, EndpointId)>,
+    retired: Cell<bool>,
+    /// The latest used on top.
+    idle: RefCell<Vec<Idle>>,
+}
+
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+/// One request counted in at an endpoint, until this is dropped.
+pub(crate) struct InFlight {
+    lane: Rc<Lane>,
+    /// Whether it takes one of the endpoint's places.
+    placed: bool,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let lane = &*self.lane;
+        lane.active.set(lane.active.get() - 1);
+        let (loads, id) = &*lane.counted.borrow();
+        loads.leave(lane.worker, *id);
+        if self.placed {
+            lane.state.leave();
+        }
+    }
+}
+
+impl Lane {
+    /// A lane of an endpoint that `worker` has not used before.
+    pub(crate) fn new(
+        address: &str,
+        state: Arc<EndpointState>,
+        worker: usize,
+        loads: Arc<Loads>,
+        id: EndpointId,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            // A copy of its own, so that exchanges on several workers do not count references on one cache line.
+            address: Arc::from(address),
+            state,
+            worker,
+            active: Cell::new(0),
+            counted: RefCell::new((loads, id)),
+            retired: Cell::new(false),
+            idle: RefCell::default(),
+        })
+    }
+
+    /// Has it counted elsewhere from now on: in the tables of another configuration.
+    pub(crate) fn follow(&self, loads: Arc<Loads>, id: EndpointId) {
+        let mut counted = self.counted.borrow_mut();
+        let latency = counted.0.own_latency(self.worker, counted.1);
+        loads.set(self.worker, id, self.active.get(), latency);
+        *counted = (loads, id);
+    }
+
+    /// Counts a request in. `placed`: it was given one of the endpoint's places, which it gives back.
+    pub(crate) fn enter(self: &Rc<Self>, placed: bool) -> InFlight {
+        self.active.set(self.active.get() + 1);
+        let (loads, id) = &*self.counted.borrow();
+        loads.enter(self.worker, *id);
+        InFlight { lane: self.clone(), placed }
+    }
+
+    /// The connection used last, unless it has been idle too long or is not silent any more.
+    pub(crate) fn take(&self, keep: Keep, now: Instant) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(mut candidate) = idle.pop() {
+            if now.saturating_duration_since(candidate.since) >= keep.timeout {
+                idle.clear();
+            } else if candidate.connection.transport.is_quiet() {
+                return Some(candidate.connection);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose exchange is over, unless it is old or there are enough. The one idle for longest
+    /// makes room.
+    pub(crate) fn put(&self, mut connection: Connection, keep: Keep, now: Instant) {
+        connection.exchanges += 1;
+        connection.read_before = connection.transport.bytes_read;
+        if connection.exchanges >= keep.max_exchanges || keep.capacity == 0 || self.retired.get() {
+            return;
+        }
+        connection.transport.rest();
+        let mut idle = self.idle.borrow_mut();
+        while idle.len() >= keep.capacity {
+            idle.remove(0);
+        }
+        idle.push(Idle { connection, since: now });
+    }
+
+    /// Closes what has been idle too long and what the endpoint has closed.
+    pub(crate) fn sweep(&self, keep: Keep, now: Instant) {
+        self.idle.borrow_mut().retain_mut(|idle| {
+            now.saturating_duration_since(idle.since) < keep.timeout && idle.connection.transport.is_quiet()
+        });
+    }
+
+    /// Closes all idle connections.
+    pub(crate) fn clear(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
+    /// Closes all idle connections, and those that become idle.
+    pub(crate) fn retire(&self) {
+        self.retired.set(true);
+        self.clear();
+    }
+}
+
+impl InFlight {
+    pub(crate) fn lane(&self) -> &Rc<Lane> {
+        &self.lane
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_counted_out_where_it_is_counted_now() {
+        let old = Arc::new(Loads::new(1, 2));
+        let lane = Lane::new("a", Arc::default(), 0, old.clone(), 1);
+        let early = lane.enter(false);
+        assert_eq!(old.active(1), 1);
+
+        let new = Arc::new(Loads::new(1, 1));
+        lane.follow(new.clone(), 0);
+        let late = lane.enter(false);
+        assert_eq!(new.active(0), 2);
+        drop(early);
+
+        assert_eq!(new.active(0), 1);
+        drop(late);
+        assert_eq!(new.active(0), 0);
+    }
+}
