@@ -2,7 +2,7 @@
 //!
 //! A request flows down `listener` → `http` → `router` → `filters` → `upstream`. Beside them stand `config`
 //! (what the operator wrote), `telemetry` (logs and metrics), `plugins` (components behind the seams of
-//! `upstream` and `filters`) and `admin` (the operator's window). `proxy` knows everybody: it builds the parts
+//! `upstream` and `filters`), `checks` (which ask endpoints whether they are well) and `admin` (the operator's window). `proxy` knows everybody: it builds the parts
 //! from a configuration, runs a worker per core and drains them. `author` stands outside: it judges, tries and measures
 //! plugins with no proxy around them. `net` is below all: sockets with their buffers and deadlines; `replaceable` is a
 //! place whose content is swapped while requests are under way. Arrows point down, with one exception:

@@ -1,5 +1,6 @@
 //! Active health checks of every kind, through real sockets.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -316,9 +317,8 @@ fn a_grpc_check_wants_the_service_to_be_serving() {
     assert_result(Upstream::replying("HTTP/1"), check, "protocol", "");
     assert_result(Upstream::raw(|_| {}), check, "closed", "");
     assert_result(Upstream::refusing(), check, "connect", "refused");
-    let late =
-        checked(AsyncOrigin::start(None, grpc(Health::Silent)), &format!("{}{check}", ONCE.replace("9s", "200ms")));
-    assert_eq!(last_check(&late).0, "timeout");
+    let silent = AsyncOrigin::start(None, grpc(Health::Silent));
+    assert_result(&silent, &format!("{check}timeout = \"200ms\"\n"), "timeout", "no whole answer within 200ms");
 }
 
 /// Answers HTTP/1 requests without looking at them.
@@ -383,8 +383,7 @@ fn a_check_may_show_a_certificate() {
     let own = format!("cert = {}, key = {}", quoted(&client.cert), quoted(&client.key));
 
     assert_result(origin(), &format!("tls = {{ ca = {ca}, {own} }}\n"), "passed", "200");
-    let proxy = checked(origin(), &format!("{ONCE}tls = {{ ca = {ca} }}\n"));
-    assert_ne!(last_check(&proxy).0, "passed");
+    assert_result(origin(), &format!("tls = {{ ca = {ca} }}\n"), "closed", "CertificateRequired");
 }
 
 #[test]
@@ -597,4 +596,77 @@ fn an_endpoint_that_is_down_is_asked_by_the_down_interval() {
     eventually(|| other.connections() > others + 20);
     assert_eq!(origin.connections(), 5);
     assert_eq!(Client::to(&proxy).get("/").text(), "served");
+}
+
+/// A proxy whose configuration stands in a file.
+fn filed(text: &str) -> (tempfile::TempDir, PathBuf, Proxy) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("staunch.toml");
+    let proxy = Proxy::start(text, Some(&file)).unwrap_or_else(|faults| panic!("{faults}"));
+    (folder, file, proxy)
+}
+
+#[test]
+fn what_checks_know_is_kept_over_a_reload() {
+    let ill = Upstream::status(500);
+    let text = |name: &str, keys: &str| {
+        format!("[upstreams.{name}]\nendpoints = [\"{ill}\"]\n{keys}[upstreams.{name}.health]\n{ONCE}")
+    };
+    let (_folder, file, proxy) = filed(&format!("{ADMIN}{}", text("api", "")));
+    assert_eq!(last_check(&proxy).0, "answer");
+    let known = endpoint(&proxy, 0)["last_check"].clone();
+
+    for (next, upstreams) in [
+        // Another upstream of the same name, with the same endpoint.
+        (text("api", "keepalive = 7\n"), 1),
+        // One that asks the same, and is told at once.
+        (format!("{}{}", text("api", "keepalive = 7\n"), text("other", "")), 2),
+    ] {
+        proxy.reload(&file, &format!("{ADMIN}{next}"));
+        for upstream in 0..upstreams {
+            eventually(|| endpoint(&proxy, upstream)["last_check"] == known);
+            assert_eq!(endpoint(&proxy, upstream)["state"], "unhealthy");
+        }
+        assert_eq!(proxy.get("/").status, 503);
+        assert_eq!(ill.connections(), 1, "nobody asked again");
+    }
+}
+
+#[test]
+fn an_endpoint_whose_check_is_given_up_has_traffic() {
+    let (origin, is_well) = moody();
+    is_well.store(false, SeqCst);
+    let upstream = format!("{ADMIN}{}", api([&origin]));
+    let check = format!("{upstream}[upstreams.api.health]\n{SOON}path = \"/status\"\n");
+    let (_folder, file, proxy) = filed(&check);
+    assert_eq!(last_check(&proxy).0, "answer");
+    assert_eq!(proxy.get("/").status, 503);
+
+    proxy.reload(&file, &upstream);
+
+    assert_eq!(proxy.get("/").text(), "served");
+    eventually(|| endpoint(&proxy, 0)["last_check"].is_null());
+    assert!(!proxy.admin("/metrics", "").text().contains("staunch_health_checks_total{"));
+    assert_eq!(proxy.get("/").text(), "served");
+}
+
+#[test]
+fn a_reload_reads_certificates_again() {
+    let (good, other) = (Authority::new(), Authority::new());
+    let identity = good.issue("127.0.0.1");
+    let origin = AsyncOrigin::start(Some(good.server(&identity, &[], false)), http);
+    let folder = tempfile::tempdir().expect("a folder");
+    let ca = folder.path().join("ca.pem");
+    std::fs::copy(other.ca(), &ca).expect("a file");
+    let text = format!(
+        "{ADMIN}[upstreams.api]\nendpoints = [\"{origin}\"]\n[upstreams.api.health]\n{ONCE}tls = {{ ca = {} }}\n",
+        quoted(&ca)
+    );
+    let (_folder, file, proxy) = filed(&text);
+    assert_eq!(last_check(&proxy).0, "tls");
+
+    std::fs::copy(good.ca(), &ca).expect("a file");
+    proxy.reload(&file, &text);
+
+    eventually(|| endpoint(&proxy, 0)["state"] == "up");
 }
