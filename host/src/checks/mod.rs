@@ -240,6 +240,9 @@ impl Common {
                 self.tally.turned(upstream, endpoint, live.verdict.is_up(), &said);
                 interest.tell(live.news());
             }
+            if result == CheckResult::Passed {
+                interest.passed();
+            }
         }
         live.verdict.wait(fastrand::f64())
     }

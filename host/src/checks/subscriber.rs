@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::upstream::Shared;
 use crate::upstream::endpoint::EndpointId;
 
@@ -30,6 +32,9 @@ pub(super) trait Interest: Send {
 
     /// Hears what is known, also when that is not new.
     fn tell(&self, news: News);
+
+    /// Hears that a check has passed, after what that made known. Passive health may have something to take back.
+    fn passed(&self);
 }
 
 impl Subscriber {
@@ -55,12 +60,22 @@ struct Place {
 
 impl Interest for Place {
     fn is_shut(&self) -> bool {
-        self.shared.endpoints[self.id as usize].down
+        self.shared.health.is_down(self.id)
     }
 
     fn tell(&self, news: News) {
-        if let Some(state) = self.shared.health.state(self.id) {
-            state.checked(news == News::Up);
+        let Some(state) = self.shared.health.state(self.id) else { return };
+        match news {
+            News::Awaited => state.await_check(),
+            News::Up => state.checked(true),
+            News::Down => state.checked(false),
+        }
+    }
+
+    fn passed(&self) {
+        if self.shared.health.check_passed(self.id, Instant::now()) {
+            let (upstream, endpoint) = (&self.shared.name, &self.shared.endpoints[self.id as usize].address);
+            tracing::info!(%upstream, %endpoint, "its check passes, which ends its ejection");
         }
     }
 }

@@ -99,6 +99,8 @@ impl Interest for Told {
     fn tell(&self, news: News) {
         self.news.lock().push(news);
     }
+
+    fn passed(&self) {}
 }
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -9,13 +9,14 @@ use tokio::sync::Notify;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use crate::admin::{
-    self, AdminListener, AdminState, CheckStatus, EndpointState, EndpointStatus, PluginFaults, PluginKind,
-    PluginMetric, PluginMetricValue, PluginStatus, Replacing, UpstreamStatus, Window,
+    self, AdminListener, AdminState, CheckStatus, EndpointPatch, EndpointState, EndpointStatus, PluginFaults,
+    PluginKind, PluginMetric, PluginMetricValue, PluginStatus, Replacing, UpstreamStatus, Window,
 };
 use crate::checks::{CheckResult, Checks, LastCheck};
-use crate::config;
+use crate::config::{self, Passive};
 use crate::listener::{self, Bound, Listener};
 use crate::plugins::{self, Cause, Kind, Use, UseStatus};
 use crate::proxy::operation::Operation;
@@ -23,8 +24,8 @@ use crate::proxy::parts::{Parts, Placed};
 use crate::proxy::running::Running;
 use crate::telemetry::exposition::{self, Exposition};
 use crate::upstream::Shared;
-use crate::upstream::endpoint::Endpoint;
-use crate::upstream::health::Standing;
+use crate::upstream::endpoint::EndpointId;
+use crate::upstream::health::{EndpointOrder, Said, Standing};
 
 /// What the control thread is started with.
 pub(super) struct Control {
@@ -189,6 +190,19 @@ impl Window for Glass {
         parts.upstreams.iter().zip(&parts.config.upstreams).map(status).collect()
     }
 
+    fn change_endpoint(&self, upstream: &str, address: &str, patch: EndpointPatch) -> Option<EndpointStatus> {
+        let parts = self.operation.running.parts();
+        let shared = parts.upstreams.iter().find(|shared| &*shared.name == upstream)?;
+        let id = shared.endpoints.iter().find(|endpoint| &*endpoint.address == address)?.id;
+        let EndpointPatch { down, drain, weight, reason } = patch;
+        info!(%upstream, endpoint = %address, ?down, ?drain, ?weight, ?reason, "an operator changed an endpoint");
+        let order = EndpointOrder { down: said(down), drain: said(drain), weight: said(weight), reason };
+        shared.health.order(id, order);
+        let now = Instant::now();
+        let standing = *shared.health.standings(now).get(id as usize)?;
+        endpoint(shared, id, standing, &self.checks, now)
+    }
+
     fn plugins(&self) -> Vec<PluginStatus> {
         let parts = self.operation.running.parts();
         let placed = parts.placed.lock().clone();
@@ -256,39 +270,15 @@ impl Glass {
 }
 
 fn upstream(shared: &Shared, config: &config::Upstream, checks: &Checks, now: Instant) -> UpstreamStatus {
-    let status = |(endpoint, config): (&Endpoint, &config::Endpoint)| {
-        let standing = shared.health.standing(endpoint.id, now);
-        let check = checks.status(&shared.name, &endpoint.address);
-        let check_says = check.as_ref().and_then(|check| check.reason.as_deref());
-        let (state, reason) = match standing {
-            Standing::Up => (EndpointState::Up, None),
-            Standing::Down => (EndpointState::Down, Some("configured down")),
-            Standing::Unhealthy => (EndpointState::Unhealthy, check_says.or(Some("its active check fails"))),
-            Standing::Failed => {
-                (EndpointState::Unavailable, Some("it failed max_fails times; it is probed after fail_timeout"))
-            }
-            Standing::Full => (EndpointState::Full, Some("it has max_connections requests")),
-        };
-        EndpointStatus {
-            address: endpoint.address.to_string(),
-            state,
-            reason: reason.map(str::to_owned),
-            since: shared.health.since(endpoint.id),
-            weight: endpoint.weight,
-            backup: endpoint.priority > 0,
-            down: endpoint.down,
-            zone: endpoint.zone.clone(),
-            active: shared.loads.active(endpoint.id),
-            max_connections: config.max_connections,
-            failures: shared.health.fails(endpoint.id),
-            max_fails: shared.config.passive.max_fails,
-            last_check: check.and_then(|check| check.last).map(last_check),
-        }
-    };
+    let standings = shared.health.standings(now);
+    let endpoints = (0..).zip(standings).filter_map(|(id, standing)| endpoint(shared, id, standing, checks, now));
+    let endpoints: Vec<_> = endpoints.collect();
     UpstreamStatus {
         name: shared.name.to_string(),
         balance: config.balance.plugin.clone(),
-        endpoints: shared.endpoints.iter().zip(&shared.config.endpoints).map(status).collect(),
+        panic: endpoints.iter().any(|endpoint| endpoint.state == EndpointState::Panic),
+        panic_threshold: config.panic_threshold(),
+        endpoints,
     }
 }
 
@@ -301,6 +291,55 @@ fn last_check(last: LastCheck) -> CheckStatus {
         took_ms: last.took.as_secs_f64() * 1000.0,
         in_a_row: last.in_a_row,
     }
+}
+
+fn endpoint(
+    shared: &Shared,
+    id: EndpointId,
+    standing: Standing,
+    checks: &Checks,
+    now: Instant,
+) -> Option<EndpointStatus> {
+    let Shared { health, config, .. } = shared;
+    let (endpoint, configured) = (shared.endpoints.get(id as usize)?, config.endpoints.get(id as usize)?);
+    let check = checks.status(&shared.name, &endpoint.address);
+    // A check can tell better what it misses.
+    let missed = check.as_ref().and_then(|check| check.reason.clone()).filter(|_| standing == Standing::Unhealthy);
+    Some(EndpointStatus {
+        address: endpoint.address.to_string(),
+        state: match standing {
+            Standing::Up => EndpointState::Up,
+            Standing::Down => EndpointState::Down,
+            Standing::Draining => EndpointState::Draining,
+            Standing::Unhealthy => EndpointState::Unhealthy,
+            Standing::Failed => EndpointState::Unavailable,
+            Standing::Ejected => EndpointState::Ejected,
+            Standing::Probing { .. } => EndpointState::Probing,
+            Standing::Full => EndpointState::Full,
+            Standing::Panic => EndpointState::Panic,
+        },
+        reason: missed.or_else(|| health.reason(id, standing, now)),
+        since: health.since(id, standing),
+        weight: health.own_weight(id),
+        starting: health.starting_share(id, now),
+        backup: endpoint.priority > 0,
+        down: health.is_down(id),
+        drain: health.is_draining(id),
+        zone: endpoint.zone.clone(),
+        active: shared.loads.active(id),
+        max_connections: configured.max_connections,
+        failures: health.fails(id),
+        max_fails: match config.passive {
+            Passive::Nginx { max_fails, .. } => Some(max_fails),
+            Passive::Window(_) | Passive::Outlier(_) => None,
+        },
+        last_check: check.and_then(|check| check.last).map(last_check),
+    })
+}
+
+/// A value in place of the configuration's; `null` takes it back.
+fn said<T>(value: Option<Option<T>>) -> Option<Said<T>> {
+    value.map(|value| value.map_or(Said::AsConfigured, Said::This))
 }
 
 fn faults(status: &UseStatus) -> PluginFaults {
