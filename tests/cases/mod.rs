@@ -7,6 +7,7 @@ mod author;
 mod balancers_load;
 mod bodies;
 mod chaos;
+mod checks;
 mod cli;
 mod contract;
 mod drain;

@@ -5,6 +5,7 @@
 mod client;
 mod program;
 mod proxy;
+mod secure;
 mod service;
 mod upstream;
 mod wait;
@@ -13,6 +14,7 @@ mod wire;
 pub(crate) use client::Client;
 pub(crate) use program::{Program, staunch};
 pub(crate) use proxy::{ADMIN, Proxy, api};
+pub(crate) use secure::{AsyncOrigin, Authority, Channel, quoted};
 pub(crate) use service::Service;
 pub(crate) use upstream::{Talk, Upstream, ok};
 pub(crate) use wait::{PATIENCE, eventually};

@@ -33,8 +33,8 @@ pub use listener::AdminListener;
 use listener::Bounded;
 pub use process::{NotUpgraded, Upgraded, Upgrading};
 pub use status::{
-    EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue, PluginStatus,
-    UpstreamStatus,
+    CheckStatus, EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue,
+    PluginStatus, UpstreamStatus,
 };
 pub use turnover::{Change, ChangeKind, NotReplaced, RefusedVersion, Replaced, Replacing, Standing, Trial};
 

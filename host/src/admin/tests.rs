@@ -37,6 +37,14 @@ impl Window for Double {
             max_connections: None,
             failures: 1,
             max_fails: Some(1),
+            last_check: Some(CheckStatus {
+                at: std::time::UNIX_EPOCH,
+                passed: false,
+                result: "answer",
+                said: "it answered 500".to_owned(),
+                took_ms: 1.5,
+                in_a_row: 3,
+            }),
         };
         vec![UpstreamStatus {
             name: "api".to_owned(),

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::checks;
 use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings};
+use crate::net::tls::Connector;
 use crate::plugins::{
     Kind, Limits, Member, Plugin, PluginError, PluginHost, Surroundings, UpstreamNames, Use, builtin, verify_digest,
 };
@@ -202,9 +204,11 @@ impl Builder<'_> {
         let before = self.before.as_ref().and_then(|before| before.upstream(&upstream.name));
         let targets: Vec<_> =
             upstream.endpoints.iter().map(|endpoint| self.target(upstream, endpoint, before)).collect();
+        let check_tls = self.check_tls(upstream);
         if let Some((config, shared)) = before
             && is_alike(config, upstream)
             && shared.targets == targets
+            && shared.check_tls == check_tls
         {
             return shared.clone();
         }
@@ -225,8 +229,16 @@ impl Builder<'_> {
             health: Health::new(&endpoints, upstream, known),
             endpoints,
             targets,
+            check_tls,
             config: upstream.clone(),
         })
+    }
+
+    /// What the upstream's checks connect with, from the files as they are now.
+    fn check_tls(&mut self, upstream: &config::Upstream) -> Option<Connector> {
+        let connector = checks::connector(upstream.health.as_ref()?);
+        let message = |error| format!("the health check of upstream `{}`: {error}", upstream.name);
+        connector.map_err(|error| self.fault(upstream.balance.place, message(error))).ok()?
     }
 
     /// Where an endpoint is. A name that is not known now keeps the addresses it had.

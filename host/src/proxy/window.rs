@@ -13,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin::{
-    self, AdminListener, AdminState, EndpointPatch, EndpointState, EndpointStatus, PluginFaults, PluginKind,
-    PluginMetric, PluginMetricValue, PluginStatus, Replacing, Upgrading, UpstreamStatus, Window,
+    self, AdminListener, AdminState, CheckStatus, EndpointPatch, EndpointState, EndpointStatus, PluginFaults,
+    PluginKind, PluginMetric, PluginMetricValue, PluginStatus, Replacing, Upgrading, UpstreamStatus, Window,
 };
+use crate::checks::{CheckResult, Checks, LastCheck};
 use crate::config::{self, Passive};
 use crate::listener::{self, Bound, Listener};
 use crate::plugins::{self, Cause, Kind, Use, UseStatus};
@@ -25,9 +26,9 @@ use crate::proxy::parts::{Parts, Placed};
 use crate::proxy::running::Running;
 use crate::proxy::upgrade::{self, Upgrade};
 use crate::telemetry::exposition::{self, Exposition};
+use crate::upstream::Shared;
 use crate::upstream::endpoint::EndpointId;
 use crate::upstream::health::{EndpointOrder, Said, Standing};
-use crate::upstream::{Shared, check};
 
 /// What the control thread is started with.
 pub(super) struct Control {
@@ -62,13 +63,13 @@ impl Control {
         tokio::task::spawn_local(upgrade::run(upgrade.clone(), asked_to_upgrade));
         tokio::task::spawn_local(crew.tend(falls));
         tokio::task::spawn_local(upgrade::tell_end(upgrade.clone()));
-        let mut checks = Checks::default();
-        let mut server = Server::new(operation, upgrade.clone());
+        let checks = Arc::new(Checks::default());
+        let mut server = Server::new(Reach { operation, checks: checks.clone(), upgrade: upgrade.clone() });
         server.serve(&running.parts(), admin);
         let mut changes = running.watch();
         loop {
             let parts = changes.borrow_and_update().clone();
-            checks.adopt(&parts.upstreams);
+            checks.adopt(&parts.upstreams, parts.config.server.max_checks);
             server.adopt(&parts);
             tokio::select! {
                 _ = changes.changed() => {}
@@ -82,36 +83,9 @@ impl Control {
     }
 }
 
-/// The checks under way, by upstream.
-#[derive(Default)]
-struct Checks(Vec<(Arc<Shared>, Vec<tokio::task::JoinHandle<()>>)>);
-
-impl Checks {
-    /// Checks these and no others.
-    fn adopt(&mut self, upstreams: &[Arc<Shared>]) {
-        self.0.retain(|(known, checks)| {
-            let stays = upstreams.iter().any(|shared| Arc::ptr_eq(shared, known));
-            if !stays {
-                checks.iter().for_each(tokio::task::JoinHandle::abort);
-            }
-            stays
-        });
-        for shared in upstreams {
-            if !self.0.iter().any(|(known, _)| Arc::ptr_eq(shared, known)) {
-                let checks = shared
-                    .endpoints
-                    .iter()
-                    .map(|endpoint| tokio::task::spawn_local(check::run(shared.clone(), endpoint.id)));
-                self.0.push((shared.clone(), checks.collect()));
-            }
-        }
-    }
-}
-
 /// The admin server, wherever it is to be now.
 struct Server {
-    operation: Arc<Operation>,
-    upgrade: Arc<Upgrade>,
+    reach: Reach,
     serving: Option<Serving>,
 }
 
@@ -124,8 +98,8 @@ struct Serving {
 }
 
 impl Server {
-    fn new(operation: Arc<Operation>, upgrade: Arc<Upgrade>) -> Self {
-        Self { operation, upgrade, serving: None }
+    fn new(reach: Reach) -> Self {
+        Self { reach, serving: None }
     }
 
     /// Moves to where a configuration wants it. Where it cannot be, it stays.
@@ -156,14 +130,13 @@ impl Server {
     }
 
     fn serve(&mut self, parts: &Parts, bound: Option<Arc<Bound>>) {
-        *self.upgrade.admin.lock() = bound.clone();
+        *self.reach.upgrade.admin.lock() = bound.clone();
         let Some((bound, config)) = bound.zip(parts.config.admin.clone()) else { return };
         let listeners = match bound.listeners(0, 1) {
             Ok(listeners) => listeners,
             Err(error) => return tracing::error!(%error, "there is no admin server"),
         };
-        let (operation, upgrade) = (self.operation.clone(), self.upgrade.clone());
-        let glass = Glass { operation, upgrade, begun: Instant::now(), shares: Mutex::default() };
+        let glass = Glass { reach: self.reach.clone(), begun: Instant::now(), shares: Mutex::default() };
         let state = Arc::new(AdminState::new(Arc::new(glass), config.token.as_deref()));
         let stop = CancellationToken::new();
         let tasks = listeners.into_iter().map(|listener| {
@@ -194,10 +167,17 @@ impl Server {
     }
 }
 
+/// What the operator reaches through the window.
+#[derive(Clone)]
+struct Reach {
+    operation: Arc<Operation>,
+    checks: Arc<Checks>,
+    upgrade: Arc<Upgrade>,
+}
+
 /// What can be seen of the proxy.
 struct Glass {
-    operation: Arc<Operation>,
-    upgrade: Arc<Upgrade>,
+    reach: Reach,
     begun: Instant,
     /// By use: the CPU time it had taken when somebody looked, and its share until then.
     shares: Mutex<HashMap<String, CpuShare>>,
@@ -211,18 +191,19 @@ struct CpuShare {
 
 impl Window for Glass {
     fn ready(&self) -> bool {
-        !self.operation.running.drain.is_cancelled()
+        !self.reach.operation.running.drain.is_cancelled()
     }
 
     fn write_metrics(&self, out: &mut Exposition) {
-        let running = &self.operation.running;
+        let running = &self.reach.operation.running;
         running.metrics.write(out);
+        self.reach.checks.write_metrics(out);
         let help = "The number of the configuration that serves.";
         out.family("staunch_config_generation", exposition::Kind::Gauge, help);
         out.sample(&[], running.generation());
         let help = "Configurations that were read again, were faulty, and changed nothing.";
         out.family("staunch_config_refused_total", exposition::Kind::Counter, help);
-        out.sample(&[], self.operation.refused());
+        out.sample(&[], self.reach.operation.refused());
         if let Some(log) = running.access_log() {
             log.write_metrics(out);
         }
@@ -230,13 +211,13 @@ impl Window for Glass {
 
     fn upstreams(&self) -> Vec<UpstreamStatus> {
         let now = Instant::now();
-        let parts = self.operation.running.parts();
-        let status = |(shared, config): (&Arc<Shared>, &config::Upstream)| upstream(shared, config, now);
+        let parts = self.reach.operation.running.parts();
+        let status = |(shared, config): (&Arc<Shared>, &config::Upstream)| upstream(shared, config, &self.reach.checks, now);
         parts.upstreams.iter().zip(&parts.config.upstreams).map(status).collect()
     }
 
     fn change_endpoint(&self, upstream: &str, address: &str, patch: EndpointPatch) -> Option<EndpointStatus> {
-        let parts = self.operation.running.parts();
+        let parts = self.reach.operation.running.parts();
         let shared = parts.upstreams.iter().find(|shared| &*shared.name == upstream)?;
         let id = shared.endpoints.iter().find(|endpoint| &*endpoint.address == address)?.id;
         let EndpointPatch { down, drain, weight, reason } = patch;
@@ -245,26 +226,26 @@ impl Window for Glass {
         shared.health.order(id, order);
         let now = Instant::now();
         let standing = *shared.health.standings(now).get(id as usize)?;
-        endpoint(shared, id, standing, now)
+        endpoint(shared, id, standing, &self.reach.checks, now)
     }
 
     fn plugins(&self) -> Vec<PluginStatus> {
-        let parts = self.operation.running.parts();
+        let parts = self.reach.operation.running.parts();
         let placed = parts.placed.lock().clone();
         placed.iter().flat_map(Placed::uses).map(|used| self.plugin(&parts, used)).collect()
     }
 
     fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_> {
         let plugin = plugin.to_owned();
-        Box::pin(async move { self.operation.turnover.replace(&plugin, file, force).await })
+        Box::pin(async move { self.reach.operation.turnover.replace(&plugin, file, force).await })
     }
 
     fn upgrade(&self) -> Upgrading<'_> {
-        Box::pin(self.upgrade.begin())
+        Box::pin(self.reach.upgrade.begin())
     }
 
     fn drain(&self) {
-        self.operation.running.drain.cancel();
+        self.reach.operation.running.drain.cancel();
     }
 }
 
@@ -290,7 +271,7 @@ impl Glass {
             instances: status.instances,
             memory_bytes: status.memory,
             memory_peak_bytes: status.memory_peak,
-            standing: self.operation.turnover.standing(&status.plugin),
+            standing: self.reach.operation.turnover.standing(&status.plugin),
             calls: status.calls,
             faults: faults(&status),
             last_fault: status.last_fault,
@@ -322,9 +303,9 @@ impl Glass {
     }
 }
 
-fn upstream(shared: &Shared, config: &config::Upstream, now: Instant) -> UpstreamStatus {
+fn upstream(shared: &Shared, config: &config::Upstream, checks: &Checks, now: Instant) -> UpstreamStatus {
     let standings = shared.health.standings(now);
-    let endpoints = (0..).zip(standings).filter_map(|(id, standing)| endpoint(shared, id, standing, now));
+    let endpoints = (0..).zip(standings).filter_map(|(id, standing)| endpoint(shared, id, standing, checks, now));
     let endpoints: Vec<_> = endpoints.collect();
     UpstreamStatus {
         name: shared.name.to_string(),
@@ -335,9 +316,29 @@ fn upstream(shared: &Shared, config: &config::Upstream, now: Instant) -> Upstrea
     }
 }
 
-fn endpoint(shared: &Shared, id: EndpointId, standing: Standing, now: Instant) -> Option<EndpointStatus> {
+fn last_check(last: LastCheck) -> CheckStatus {
+    CheckStatus {
+        at: last.at,
+        passed: last.result == CheckResult::Passed,
+        result: last.result.name(),
+        said: last.said,
+        took_ms: last.took.as_secs_f64() * 1000.0,
+        in_a_row: last.in_a_row,
+    }
+}
+
+fn endpoint(
+    shared: &Shared,
+    id: EndpointId,
+    standing: Standing,
+    checks: &Checks,
+    now: Instant,
+) -> Option<EndpointStatus> {
     let Shared { health, config, .. } = shared;
     let (endpoint, configured) = (shared.endpoints.get(id as usize)?, config.endpoints.get(id as usize)?);
+    let check = checks.status(&shared.name, &endpoint.address);
+    // A check can tell better what it misses.
+    let missed = check.as_ref().and_then(|check| check.reason.clone()).filter(|_| standing == Standing::Unhealthy);
     Some(EndpointStatus {
         address: endpoint.address.to_string(),
         state: match standing {
@@ -351,7 +352,7 @@ fn endpoint(shared: &Shared, id: EndpointId, standing: Standing, now: Instant) -
             Standing::Full => EndpointState::Full,
             Standing::Panic => EndpointState::Panic,
         },
-        reason: health.reason(id, standing, now),
+        reason: missed.or_else(|| health.reason(id, standing, now)),
         since: health.since(id, standing),
         weight: health.own_weight(id),
         starting: health.starting_share(id, now),
@@ -366,6 +367,7 @@ fn endpoint(shared: &Shared, id: EndpointId, standing: Standing, now: Instant) -
             Passive::Nginx { max_fails, .. } => Some(max_fails),
             Passive::Window(_) | Passive::Outlier(_) => None,
         },
+        last_check: check.and_then(|check| check.last).map(last_check),
     })
 }
 

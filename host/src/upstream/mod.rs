@@ -3,7 +3,6 @@
 mod attempt;
 pub mod balancer;
 mod budget;
-pub(crate) mod check;
 mod connect;
 pub mod endpoint;
 pub(crate) mod health;
@@ -29,6 +28,7 @@ use crate::http::facts::{AttemptFacts, Exchange};
 use crate::http::h1;
 use crate::http::head::Known;
 use crate::http::upload::ClientFault;
+use crate::net::tls::Connector;
 use crate::replaceable::Replaceable;
 use crate::telemetry::metrics::{RequestEnd, UpstreamMetrics};
 
@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) targets: Vec<Target>,
     pub(crate) loads: Arc<Loads>,
     pub(crate) health: Health,
+    /// What active checks that run over TLS connect with.
+    pub(crate) check_tls: Option<Connector>,
     pub(crate) config: config::Upstream,
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::config::{self, OutlierDetection, Passive, SlowStart, WindowPassive};
+use crate::config::{self, InitialState, OutlierDetection, Passive, SlowStart, WindowPassive};
 use crate::upstream::endpoint::{Endpoint, EndpointId};
 use crate::upstream::passive::nginx;
 use crate::upstream::passive::outlier::{Cause, Ended};
@@ -117,6 +117,9 @@ impl Health {
                 (None, Some(_)) => Arc::new(EndpointState::joining(generation.clone(), Instant::now())),
                 (None, None) => Arc::new(EndpointState::new(generation.clone())),
             };
+            if known.is_none() && config.health.as_ref().is_some_and(|check| check.initial != InitialState::Up) {
+                state.await_check();
+            }
             if config.health.is_none() {
                 // Nobody would ever find out that it is well again.
                 state.checked(true);
