@@ -1,15 +1,18 @@
 //! What the proxy promises, a subject to a file.
 
+mod abuse;
 mod access_log;
 mod admin;
 mod author;
 mod balancers_load;
 mod bodies;
+mod chaos;
 mod cli;
 mod contract;
 mod drain;
 mod drain_endpoint;
 mod ejection;
+mod faults;
 mod hashing;
 mod health;
 mod hop_by_hop;
@@ -33,3 +36,4 @@ mod substitute;
 mod timeouts;
 mod upstream_faults;
 mod websocket;
+mod wire;

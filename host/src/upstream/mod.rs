@@ -586,7 +586,7 @@ impl Upstream {
         if !h1::response_keeps_alive(response) || kind == h1::BodyKind::UntilClose {
             return;
         }
-        let mut decoder = h1::BodyDecoder::new(kind);
+        let mut decoder = h1::BodyDecoder::of_response(kind);
         while !decoder.is_done() {
             match decoder.decode(connection.transport.input.bytes()) {
                 Ok(decoded) if decoded.consumed > 0 => connection.transport.input.consume(decoded.consumed),
