@@ -31,7 +31,6 @@ mod rewriters;
 mod rewriting;
 mod routing;
 mod slow_start;
-mod smuggling;
 mod substitute;
 mod timeouts;
 mod upstream_faults;
