@@ -114,8 +114,8 @@ impl Health {
             });
             let state = match (known, before) {
                 (Some(slot), _) => slot.state.clone(),
-                (None, Some(_)) => Arc::new(EndpointState::joining(generation.clone(), Instant::now())),
-                (None, None) => Arc::new(EndpointState::new(generation.clone())),
+                (None, Some(_)) => Arc::new(EndpointState::joining(generation.clone(), true, Instant::now())),
+                (None, None) => Arc::new(EndpointState::new(generation.clone(), true)),
             };
             if known.is_none() && config.health.as_ref().is_some_and(|check| check.initial != InitialState::Up) {
                 state.await_check();
