@@ -212,7 +212,8 @@ impl Window for Glass {
     fn upstreams(&self) -> Vec<UpstreamStatus> {
         let now = Instant::now();
         let parts = self.reach.operation.running.parts();
-        let status = |(shared, config): (&Arc<Shared>, &config::Upstream)| upstream(shared, config, &self.reach.checks, now);
+        let status =
+            |(shared, config): (&Arc<Shared>, &config::Upstream)| upstream(shared, config, &self.reach.checks, now);
         parts.upstreams.iter().zip(&parts.config.upstreams).map(status).collect()
     }
 

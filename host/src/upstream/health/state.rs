@@ -106,6 +106,13 @@ impl EndpointState {
         }
     }
 
+    /// It has no traffic until its first check has passed.
+    pub(crate) fn await_check(&self) {
+        if self.checked_up.swap(false, Relaxed) {
+            self.changed();
+        }
+    }
+
     /// The active check has come to a verdict.
     pub(crate) fn checked(&self, up: bool) {
         let begins = up && self.pristine.load(Relaxed);
