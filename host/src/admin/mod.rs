@@ -5,6 +5,7 @@
 //! one is configured.
 
 mod listener;
+mod maintenance;
 mod page;
 mod status;
 mod turnover;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, put};
@@ -28,6 +29,7 @@ use crate::telemetry::exposition::{self, Exposition};
 
 pub use listener::AdminListener;
 use listener::Bounded;
+pub use maintenance::{ClosedBy, Closing, MaintenanceStatus, RouteClosing};
 pub use status::{
     EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue, PluginStatus,
     UpstreamStatus,
@@ -48,6 +50,16 @@ pub trait Window: Send + Sync {
     fn upstreams(&self) -> Vec<UpstreamStatus>;
 
     fn plugins(&self) -> Vec<PluginStatus>;
+
+    /// What is closed for maintenance.
+    fn maintenance(&self) -> MaintenanceStatus;
+
+    /// Closes or opens a route, or all of them; with `None` for `on` the configuration decides again. `retry_after`:
+    /// seconds that clients are told meanwhile.
+    ///
+    /// # Errors
+    /// What is said of a route that is not there.
+    fn close(&self, route: Option<&str>, on: Option<bool>, retry_after: Option<u32>) -> Result<(), String>;
 
     /// Has another version of a plugin serve. `force`: even one that was taken back.
     fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_>;
@@ -101,6 +113,7 @@ fn router(state: Arc<AdminState>) -> Router {
         .route(READYZ, get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/upstreams", get(upstreams))
+        .route("/api/maintenance", get(maintenance::get).put(maintenance::put))
         .route("/api/plugins", get(plugins))
         .route("/api/plugins/{name}", put(turnover::put).layer(DefaultBodyLimit::max(turnover::MAX_FILE)))
         .fallback(async || error(StatusCode::NOT_FOUND, "there is nothing at this path"))
@@ -156,6 +169,14 @@ async fn guard(State(state): State<Arc<AdminState>>, request: Request, next: Nex
     };
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// Turns away a change that a page in a browser asks for. Without a token anybody on this machine may come, but no page
+/// that a browser on it shows.
+fn refuse_page(state: &AdminState, headers: &HeaderMap, what: &str) -> Option<Response> {
+    let is_refused = state.token.is_none() && headers.contains_key(header::ORIGIN);
+    let why = || format!("a web page may not {what} where no token is configured");
+    is_refused.then(|| error(StatusCode::FORBIDDEN, &why()))
 }
 
 fn brings(request: &Request, token: &[u8; 32]) -> bool {

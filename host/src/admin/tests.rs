@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -9,6 +10,8 @@ use super::*;
 #[derive(Default)]
 struct Double {
     ready: AtomicBool,
+    /// What was asked to be closed and opened.
+    closed: Mutex<Vec<(Option<String>, Option<bool>, Option<u32>)>>,
 }
 
 impl Window for Double {
@@ -80,6 +83,21 @@ impl Window for Double {
                 },
             ],
         }]
+    }
+
+    fn maintenance(&self) -> MaintenanceStatus {
+        let closed = |since| Closing { on: true, by: ClosedBy::Admin, since, retry_after: Some(120) };
+        let open = Closing { on: false, by: ClosedBy::Configuration, since: None, retry_after: None };
+        let route = RouteClosing { route: "shop".to_owned(), closing: closed(Some(std::time::UNIX_EPOCH)) };
+        MaintenanceStatus { server: open, routes: vec![route] }
+    }
+
+    fn close(&self, route: Option<&str>, on: Option<bool>, retry_after: Option<u32>) -> Result<(), String> {
+        if route.is_some_and(|route| route != "shop") {
+            return Err("there is no such route".to_owned());
+        }
+        self.closed.lock().push((route.map(str::to_owned), on, retry_after));
+        Ok(())
     }
 
     fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_> {

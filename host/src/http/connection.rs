@@ -34,8 +34,7 @@ enum Next {
 pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer) {
     let site = worker.site();
     let metrics = site.metrics.clone();
-    metrics.connections_accepted.increment();
-    metrics.connections_active.increment();
+    let _open = metrics.connection_opened();
     let mut client = Transport::new(stream, site.server.client_body_timeout, site.server.client_send_timeout);
     let _seat = worker.sit(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
     let mut wait = site.server.client_header_timeout;
@@ -66,14 +65,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer) {
                 linger(&mut client).await;
                 break;
             }
-            Next::End(After::Keep | After::Close) => break,
+            Next::End(After::Keep | After::Discard | After::Close) => break,
             Next::End(After::Abort) => {
                 client.abort();
                 break;
             }
         }
     }
-    metrics.connections_active.decrement();
 }
 
 /// Serves requests as long as their bytes are there.
@@ -121,7 +119,7 @@ async fn refuse(
 ) -> After {
     client.keeps_alive = false;
     let mut sent = Sent::default();
-    let after = exchange::fail(client, exchange, upload, &error, &mut sent).await;
+    let after = exchange::fail(site.pages(None), client, exchange, upload, &error, &mut sent).await;
     site.account(None, exchange, 0, sent.body, Some(&error));
     if after == After::Close { After::Linger } else { after }
 }
@@ -134,7 +132,19 @@ async fn admit(site: &Site, client: &mut Client<'_>, exchange: &mut Exchange, ki
     {
         return refuse(site, client, exchange, &mut upload, ClientFault::TooLarge.into()).await;
     }
-    exchange::serve(site, client, exchange, &mut upload).await
+    match exchange::serve(site, client, exchange, &mut upload).await {
+        After::Discard => discard(client.transport, &mut upload).await,
+        after => after,
+    }
+}
+
+/// Reads the rest of a short body whose request has been answered, so that the next request can be read behind it.
+async fn discard(client: &mut Transport, upload: &mut Upload) -> After {
+    let patience = std::mem::replace(&mut client.read_timeout, LINGER_IDLE);
+    client.latest = Some(Instant::now() + LINGER);
+    let came = upload.discard(client).await;
+    (client.read_timeout, client.latest) = (patience, None);
+    if came { After::Keep } else { After::Close }
 }
 
 /// Reads a request's head; `false` when the client closed before it began one.

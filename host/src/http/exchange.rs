@@ -2,26 +2,28 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config::ErrorPage;
 use crate::filters::{BodyChain, LocalResponse};
 use crate::http::error::ExchangeError;
 use crate::http::facts::Exchange;
+use crate::http::fallback::{Forwarded, forward};
 use crate::http::h1::{self, BodyDecoder, BodyEncoder, BodyKind, ConnectionOption, Encoding, ResponseOptions};
 use crate::http::head::{Known, Version};
+use crate::http::pages::Pages;
 use crate::http::pump::{Passage, Pump};
 use crate::http::site::{self, Route, Site};
 use crate::http::tunnel::{TunnelEnd, tunnel};
 use crate::http::upload::{Upload, UploadError};
 use crate::http::worker::Worker;
-use crate::http::{forwarded, respond};
+use crate::http::{forwarded, pages, respond};
 use crate::net::Transport;
 use crate::replaceable::Replaceable;
-use crate::upstream::{Response, Sending, UpstreamError, watch};
+use crate::upstream::{Response, UpstreamError, watch};
 
 /// The client's side of an exchange.
 pub(crate) struct Client<'c> {
@@ -36,6 +38,8 @@ pub(crate) struct Client<'c> {
 pub(crate) enum After {
     /// It can carry the next request.
     Keep,
+    /// It can carry the next request behind what is left of the present one's body.
+    Discard,
     /// It is over.
     Close,
     /// It is over; what the client still sends is read for a moment, so that it sees the response.
@@ -57,18 +61,22 @@ pub(crate) struct Sent {
 pub(crate) async fn serve(site: &Site, client: &mut Client<'_>, exchange: &mut Exchange, upload: &mut Upload) -> After {
     let mut sent = Sent::default();
     let route = site.route(exchange);
-    let served = match &route {
-        Ok(route) => answer(site, route, client, exchange, upload, &mut sent).await,
-        Err(_) => Err(ExchangeError::NoRoute),
+    if let Some(route) = route {
+        exchange.route = route.name.clone();
+    }
+    let served = match (site.closed(route, exchange), route) {
+        (Some(refusal), _) => Err(ExchangeError::Maintenance(refusal)),
+        (None, Some(route)) => answer(site, route, client, exchange, upload, &mut sent).await,
+        (None, None) => Err(ExchangeError::NoRoute),
     };
     let error = served.err();
     let after = match (&error, sent.after) {
         (None, Some(after)) => after,
         // Nothing was sent yet: there is still an answer to give.
-        (Some(error), None) => fail(client, exchange, upload, error, &mut sent).await,
+        (Some(error), None) => fail(site.pages(route), client, exchange, upload, error, &mut sent).await,
         (_, _) => After::Abort,
     };
-    site.account(route.ok(), exchange, upload.received(), sent.body, error.as_ref());
+    site.account(route, exchange, upload.received(), sent.body, error.as_ref());
     after
 }
 
@@ -80,7 +88,7 @@ async fn answer(
     upload: &mut Upload,
     sent: &mut Sent,
 ) -> Result<(), ExchangeError> {
-    exchange.route = route.name.clone();
+    let pages = site.pages(Some(route));
     let target = route.target(exchange);
     if let Ok(upstream) = &target {
         exchange.upstream = upstream.name().clone();
@@ -89,7 +97,8 @@ async fn answer(
     let deadline = route.timeout.map(|timeout| exchange.started + timeout);
     for filter in route.filters.iter().map(Replaceable::get).filter(|filter| filter.sides().request) {
         if let Some(answer) = site::flow(filter.on_request(exchange))? {
-            return local(client, exchange, upload, answer, sent).await;
+            let page = pages.of(answer.status);
+            return local(client, exchange, upload, &answer, page, sent).await;
         }
         if let Some(delay) = exchange.delay.take() {
             hold(client, upload, delay, deadline).await?;
@@ -103,22 +112,26 @@ async fn answer(
     }
     let mut upstream = match target {
         Ok(upstream) => upstream,
-        Err(answer) => return local(client, exchange, upload, answer, sent).await,
+        Err(answer) => {
+            let page = pages.of(answer.status).filter(|_| answer.body.is_empty());
+            return local(client, exchange, upload, &answer, page, sent).await;
+        }
     };
     if let Some(chosen) = exchange.send_to.and_then(|chosen| site.upstreams.get(chosen)) {
         upstream = chosen;
-        exchange.upstream = upstream.name().clone();
     }
-    let response = upstream
-        .send(Sending {
-            upgrade: h1::requested_upgrade(&exchange.request).is_some(),
-            deadline,
-            limits: &site.limits,
-            client: client.transport,
-            exchange,
-            upload,
-        })
-        .await?;
+    let response = match forward(site, route, client.transport, exchange, upload, upstream, deadline).await? {
+        Forwarded::Response(response) => response,
+        Forwarded::Answer(answer) => {
+            let page = pages.of(answer.status).filter(|_| answer.body.is_empty());
+            return local(client, exchange, upload, answer, page, sent).await;
+        }
+    };
+    if let Some(page) = pages.intercepting(exchange.response.status) {
+        let answer = pages::stripped(exchange);
+        response.discard(exchange, upload);
+        return local(client, exchange, upload, &answer, Some(page), sent).await;
+    }
     let kind = h1::response_body(&exchange.response, exchange.request.method())
         .map_err(|error| ExchangeError::BadResponse(std::io::Error::other(error)))?;
     let reusable = h1::response_keeps_alive(&exchange.response) && kind != BodyKind::UntilClose;
@@ -127,7 +140,8 @@ async fn answer(
     }
     if let Some(answer) = route.rewrite_response(exchange)? {
         drop(response);
-        return local(client, exchange, upload, answer, sent).await;
+        let page = pages.of(answer.status);
+        return local(client, exchange, upload, &answer, page, sent).await;
     }
     let chain = match kind {
         BodyKind::None if exchange.request.method() != "HEAD" => BodyChain::default(),
@@ -186,6 +200,7 @@ async fn download(
     };
     let options = ResponseOptions { date: &client.worker.date(), connection };
     let client = &mut *client.transport;
+    let (before, unsent) = (client.bytes_written, client.output.len());
     h1::encode_response(&mut client.output, &exchange.response, encoding, options);
 
     // From here on the client has a part of the response: an error can only break it off.
@@ -214,6 +229,11 @@ async fn download(
     .await;
     sent.body = pump.moved;
     if let Err(error) = pumped {
+        if client.bytes_written == before && error.status().is_some() {
+            // Nothing of it has left: there can still be an answer that says what happened.
+            client.output.truncate(unsent);
+            (sent.after, sent.body) = (None, 0);
+        }
         let late = endpoint.latest.is_some_and(|latest| Instant::now() >= latest);
         return Err(if late { ExchangeError::Deadline } else { error });
     }
@@ -246,38 +266,41 @@ async fn upgrade(
     }
 }
 
-/// Sends an answer that needed no endpoint.
+/// Sends an answer of the proxy's own, with a page in place of its body.
 async fn local(
     client: &mut Client<'_>,
     exchange: &mut Exchange,
     upload: &mut Upload,
-    answer: LocalResponse,
+    answer: &LocalResponse,
+    page: Option<&ErrorPage>,
     sent: &mut Sent,
 ) -> Result<(), ExchangeError> {
     sent.after = Some(After::Abort);
-    exchange.endpoint = Arc::default();
     upload.discard_received(client.transport);
-    let keep = client.keeps_alive && !client.worker.is_draining();
-    sent.body = answer.body.len() as u64;
-    respond::send(client, exchange, upload, answer, keep).await?;
-    sent.after = Some(if keep && upload.is_received() { After::Keep } else { over(client.transport, upload) });
+    let keep = client.keeps_alive && !client.worker.is_draining() && upload.is_discardable();
+    sent.body = respond::send(client, exchange, answer, page, keep).await?;
+    sent.after = Some(behind(keep, client.transport, upload));
     Ok(())
 }
 
 /// Answers a failed exchange, if there is anybody to answer.
 pub(crate) async fn fail(
+    pages: Pages<'_>,
     client: &mut Client<'_>,
     exchange: &mut Exchange,
     upload: &mut Upload,
     error: &ExchangeError,
     sent: &mut Sent,
 ) -> After {
-    let Some(answer) = respond::failure(error) else {
+    let Some(mut answer) = respond::failure(error) else {
         exchange.response.clear();
         return After::Abort;
     };
+    let page = pages.of(answer.status).filter(|_| answer.body.is_empty());
+    if page.is_none() && answer.body.is_empty() {
+        respond::say(&mut answer);
+    }
     upload.discard_received(client.transport);
-    sent.body = answer.body.len() as u64;
     // What the client sends next cannot be told from what is left of its request.
     let theirs = matches!(
         error,
@@ -286,11 +309,22 @@ pub(crate) async fn fail(
             | ExchangeError::Client(_)
             | ExchangeError::Upstream(UpstreamError::Client(_))
     );
-    let keep = client.keeps_alive && !theirs && !client.worker.is_draining();
-    match respond::send(client, exchange, upload, answer, keep).await {
-        Ok(()) if keep && upload.is_received() => After::Keep,
-        Ok(()) => over(client.transport, upload),
+    let keep = client.keeps_alive && !theirs && !client.worker.is_draining() && upload.is_discardable();
+    match respond::send(client, exchange, &answer, page, keep).await {
+        Ok(body) => {
+            sent.body = body;
+            behind(keep, client.transport, upload)
+        }
         Err(_) => After::Abort,
+    }
+}
+
+/// What becomes of a connection behind a whole response that may not have waited for the request's body.
+fn behind(keep: bool, client: &mut Transport, upload: &Upload) -> After {
+    match (keep, upload.is_received()) {
+        (true, true) => After::Keep,
+        (true, false) => After::Discard,
+        (false, _) => over(client, upload),
     }
 }
 

@@ -5,11 +5,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+
 use crate::config;
 use crate::filters::{BodyBroken, BodyChain, BodyFilter, Filter, Flow, LocalResponse};
 use crate::http::error::ExchangeError;
 use crate::http::facts::Exchange;
+use crate::http::fallback::Step;
 use crate::http::h1::Limits;
+use crate::http::maintenance::{Gate, Maintenance};
+use crate::http::pages::Pages;
 use crate::replaceable::Replaceable;
 use crate::router::Router;
 use crate::telemetry::access_log::{AccessLogger, Record};
@@ -24,6 +29,9 @@ pub(crate) struct Site {
     /// In the order of the configuration, as the router numbers them.
     pub(crate) routes: Vec<Route>,
     pub(crate) upstreams: Vec<Rc<Upstream>>,
+    pub(crate) maintenance: Arc<Maintenance>,
+    /// Closed when all routes are.
+    pub(crate) gate: Gate,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) access_log: Option<RefCell<AccessLogger>>,
 }
@@ -34,6 +42,9 @@ pub(crate) struct Route {
     pub(crate) action: Action,
     pub(crate) filters: Vec<Replaceable<dyn Filter>>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) fallback: Vec<Step>,
+    pub(crate) error_pages: config::ErrorPages,
+    pub(crate) gate: Gate,
     pub(crate) metrics: Arc<RouteMetrics>,
 }
 
@@ -80,7 +91,9 @@ impl Site {
             route: &exchange.route,
             upstream: &exchange.upstream,
             endpoint: &exchange.endpoint,
-            attempts: u32::try_from(exchange.tried.len()).unwrap_or(u32::MAX),
+            attempts: u32::try_from(exchange.attempts()).unwrap_or(u32::MAX),
+            fallback: exchange.fallback.map(|(why, _)| why),
+            fallback_to: exchange.fallback.map(|(_, to)| to),
             reused: exchange.attempt.reused,
             connect_time: exchange.attempt.connect_time,
             response_time: exchange.attempt.response_time,
@@ -92,8 +105,22 @@ impl Site {
     }
 
     /// The route of a request.
-    pub(crate) fn route(&self, exchange: &Exchange) -> Result<&Route, ExchangeError> {
-        self.router.route(&exchange.request).and_then(|index| self.routes.get(index)).ok_or(ExchangeError::NoRoute)
+    pub(crate) fn route(&self, exchange: &Exchange) -> Option<&Route> {
+        self.router.route(&exchange.request).and_then(|index| self.routes.get(index))
+    }
+
+    /// What a request is answered that comes while its route, or all of them, is closed.
+    pub(crate) fn closed(&self, route: Option<&Route>, exchange: &Exchange) -> Option<Box<LocalResponse>> {
+        if !self.maintenance.is_any() {
+            return None;
+        }
+        let refusal = self.gate.refusal(exchange.client);
+        refusal.or_else(|| route?.gate.refusal(exchange.client)).map(Box::new)
+    }
+
+    /// The error pages of a route, or of what has none.
+    pub(crate) fn pages<'s>(&'s self, route: Option<&'s Route>) -> Pages<'s> {
+        Pages { own: route.map(|route| &route.error_pages), server: &self.server.error_pages }
     }
 }
 
@@ -107,7 +134,7 @@ impl Route {
             Action::Redirect { to, status } => Err(LocalResponse {
                 status: *status,
                 fields: vec![("location".to_owned(), expand(to, exchange).into_bytes())],
-                body: Vec::new(),
+                body: Bytes::new(),
             }),
         }
     }

@@ -4,11 +4,13 @@
 use std::collections::HashMap;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings};
+use crate::http::maintenance::Maintenance;
 use crate::plugins::{
     Kind, Limits, Member, Plugin, PluginError, PluginHost, ReadyBalancer, ReadyRetry, ReadyRewriter, Surroundings, Use,
     builtin, verify_digest,
@@ -25,6 +27,8 @@ pub(crate) struct Parts {
     pub(crate) router: Arc<Router>,
     /// In the order of the configuration.
     pub(crate) upstreams: Vec<Arc<Shared>>,
+    /// The switches of routes. A reload takes them over and tells them what is configured now.
+    pub(crate) maintenance: Arc<Maintenance>,
     /// What serves in each place. Read and written by the control thread's tasks.
     pub(crate) placed: Mutex<Vec<Placed>>,
 }
@@ -84,7 +88,8 @@ impl Parts {
             return Err(Faults { file: config.file.clone(), faults });
         }
         let router = Arc::new(Router::new(&config.routes));
-        Ok((Self { config, workers, router, upstreams, placed: Mutex::new(placed) }, blueprints))
+        let maintenance = Arc::new(Maintenance::new(&config, SystemTime::now()));
+        Ok((Self { config, workers, router, upstreams, maintenance, placed: Mutex::new(placed) }, blueprints))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{
-    self, AdminListener, AdminState, EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric,
-    PluginMetricValue, PluginStatus, Replacing, UpstreamStatus, Window,
+    self, AdminListener, AdminState, ClosedBy, Closing, EndpointState, EndpointStatus, MaintenanceStatus, PluginFaults,
+    PluginKind, PluginMetric, PluginMetricValue, PluginStatus, Replacing, RouteClosing, UpstreamStatus, Window,
 };
+use crate::http::maintenance;
 use crate::listener::{Bound, Listener};
 use crate::plugins::{self, Cause, Kind, PluginHost, Use, UseStatus};
 use crate::proxy::operation;
@@ -110,6 +111,7 @@ impl Window for Glass {
 
     fn write_metrics(&self, out: &mut Exposition) {
         self.metrics.write(out);
+        self.parts.maintenance.write_metrics(out);
         if let Some(log) = &self.access_log {
             log.write_metrics(out);
         }
@@ -123,6 +125,23 @@ impl Window for Glass {
     fn plugins(&self) -> Vec<PluginStatus> {
         let placed = self.parts.placed.lock().clone();
         placed.iter().flat_map(Placed::uses).map(|used| self.plugin(used)).collect()
+    }
+
+    fn maintenance(&self) -> MaintenanceStatus {
+        let status = |standing: maintenance::Standing| Closing {
+            on: standing.is_closed(),
+            by: if standing.by_hand.is_some() { ClosedBy::Admin } else { ClosedBy::Configuration },
+            since: standing.since,
+            retry_after: standing.retry_after,
+        };
+        let (server, routes) = self.parts.maintenance.standings();
+        let routes = routes.into_iter().map(|(route, standing)| RouteClosing { route, closing: status(standing) });
+        MaintenanceStatus { server: status(server), routes: routes.collect() }
+    }
+
+    fn close(&self, route: Option<&str>, on: Option<bool>, retry_after: Option<u32>) -> Result<(), String> {
+        let switched = self.parts.maintenance.switch(route, on, retry_after, SystemTime::now());
+        switched.map_err(|unknown| unknown.to_string())
     }
 
     fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_> {

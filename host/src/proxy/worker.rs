@@ -14,7 +14,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::config;
 use crate::filters::LocalResponse;
+use crate::http::fallback::{Step, Then};
 use crate::http::h1::Limits;
+use crate::http::respond;
 use crate::http::site::{Action, Route, Site};
 use crate::http::worker::Worker;
 use crate::listener::Bound;
@@ -142,6 +144,9 @@ fn build(
             action: action(&route.action, &upstreams),
             filters: rewriters.into_iter().map(|rewriter| Replaceable::new(rewriter.into_filter())).collect(),
             timeout: route.timeout,
+            fallback: route.fallback.iter().map(|step| fallback(step, &upstreams)).collect(),
+            error_pages: route.error_pages.clone(),
+            gate: parts.maintenance.route_gate(&route.name, &route.maintenance),
             metrics: metrics.route(&route.name),
         })
         .collect();
@@ -154,6 +159,8 @@ fn build(
         },
         server,
         router: parts.router.clone(),
+        maintenance: parts.maintenance.clone(),
+        gate: parts.maintenance.server_gate(&config.server.maintenance),
         routes,
         upstreams,
         metrics,
@@ -170,8 +177,17 @@ fn action(action: &config::Action, upstreams: &[Rc<Upstream>]) -> Action {
         config::Action::Respond { status, headers, body } => Action::Respond(LocalResponse {
             status: *status,
             fields: headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect(),
-            body: body.clone().into_bytes(),
+            body: body.0.clone(),
         }),
         config::Action::Redirect { to, status } => Action::Redirect { to: to.clone(), status: *status },
     }
+}
+
+fn fallback(step: &config::Fallback, upstreams: &[Rc<Upstream>]) -> Step {
+    let then = match &step.then {
+        config::FallbackAction::Upstream(index) => Then::Upstream(upstreams[*index].clone()),
+        config::FallbackAction::Answer(answer) if answer.is_file => Then::File(respond::configured(answer)),
+        config::FallbackAction::Answer(answer) => Then::Answer(respond::configured(answer)),
+    };
+    Step { on: step.on.clone(), then }
 }
