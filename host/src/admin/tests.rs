@@ -259,6 +259,44 @@ async fn a_plugin_is_replaced_by_a_put_of_its_file() {
 }
 
 #[tokio::test]
+async fn routes_are_closed_and_opened_by_a_put() {
+    let server = Server::start(None).await;
+    let put = async |lines: &str, wanted: &str| {
+        let length = wanted.len();
+        let head = format!(
+            "PUT /api/maintenance HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{lines}content-length: {length}\r\n\r\n"
+        );
+        let answer = server.ask(&(head + wanted)).await;
+        (status(&answer), serde_json::from_str::<serde_json::Value>(body(&answer)).expect("JSON"))
+    };
+
+    for (wanted, understood) in [
+        (r#"{"on":true}"#, (None, Some(true), None)),
+        (r#"{"on":true,"retry_after":90}"#, (None, Some(true), Some(90))),
+        (r#"{"on":true,"route":"shop","retry_after":"2m"}"#, (Some("shop".to_owned()), Some(true), Some(120))),
+        (r#"{"on":false,"route":"shop","retry_after":null}"#, (Some("shop".to_owned()), Some(false), None)),
+        (r#"{"on":null,"route":null}"#, (None, None, None)),
+    ] {
+        let (status, standing) = put("", wanted).await;
+        assert_eq!((status, &standing["routes"][0]["route"]), (200, &json!("shop")), "for {wanted}");
+        assert_eq!(server.window.closed.lock().pop(), Some(understood), "for {wanted}");
+    }
+    for (lines, wanted, refused) in [
+        ("", r#"{"on":true,"route":"nowhere"}"#, 404),
+        ("origin: http://a\r\n", r#"{"on":true}"#, 403),
+        ("", "{}", 400),
+    ] {
+        assert_eq!(put(lines, wanted).await.0, refused, "for {wanted}");
+    }
+    assert!(server.window.closed.lock().is_empty());
+    let told = serde_json::from_str::<serde_json::Value>(body(&server.get("/api/maintenance").await)).unwrap();
+    let open = json!({ "on": false, "by": "configuration", "since": null, "retry_after": null });
+    assert_eq!(told.as_object().unwrap().iter().filter(|(key, _)| *key != "routes").count(), 4);
+    assert!(open.as_object().unwrap().iter().all(|(key, value)| told[key] == *value), "{told}");
+    assert_eq!(told["routes"][0]["since"], "1970-01-01T00:00:00Z");
+}
+
+#[tokio::test]
 async fn an_unknown_path_and_a_wrong_method_are_errors_in_json() {
     let server = Server::start(None).await;
 
