@@ -1,15 +1,18 @@
 //! What the proxy promises, a subject to a file.
 
+mod abuse;
 mod access_log;
 mod admin;
 mod author;
 mod balancers_load;
 mod bodies;
+mod chaos;
 mod cli;
 mod contract;
 mod drain;
 mod error_pages;
 mod fallback;
+mod faults;
 mod hashing;
 mod health;
 mod hop_by_hop;
@@ -21,14 +24,15 @@ mod operation;
 mod plugins;
 mod rate_limit;
 mod real_nginx;
+mod reload;
 mod retry;
 mod retry_backoff;
 mod reuse;
 mod rewriters;
 mod rewriting;
 mod routing;
-mod smuggling;
 mod substitute;
 mod timeouts;
 mod upstream_faults;
 mod websocket;
+mod wire;

@@ -4,6 +4,7 @@
 //! because who asks them (an orchestrator, a load balancer) carries no token; everything else asks for the token when
 //! one is configured.
 
+mod endpoint;
 mod listener;
 mod maintenance;
 mod page;
@@ -19,7 +20,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, patch, put};
 use axum::{Json, Router};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::exposition::{self, Exposition};
 
+pub use endpoint::EndpointPatch;
 pub use listener::AdminListener;
 use listener::Bounded;
 pub use maintenance::{ClosedBy, Closing, MaintenanceStatus, RouteClosing};
@@ -48,6 +50,9 @@ pub trait Window: Send + Sync {
     fn write_metrics(&self, out: &mut Exposition);
 
     fn upstreams(&self) -> Vec<UpstreamStatus>;
+
+    /// Changes an endpoint until the process ends, and tells how it stands then; `None` when there is none.
+    fn change_endpoint(&self, upstream: &str, address: &str, patch: EndpointPatch) -> Option<EndpointStatus>;
 
     fn plugins(&self) -> Vec<PluginStatus>;
 
@@ -113,6 +118,7 @@ fn router(state: Arc<AdminState>) -> Router {
         .route(READYZ, get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/upstreams", get(upstreams))
+        .route(ENDPOINT, patch(endpoint::patch).layer(DefaultBodyLimit::max(endpoint::MAX_PATCH)))
         .route("/api/maintenance", get(maintenance::get).put(maintenance::put))
         .route("/api/plugins", get(plugins))
         .route("/api/plugins/{name}", put(turnover::put).layer(DefaultBodyLimit::max(turnover::MAX_FILE)))
@@ -122,6 +128,8 @@ fn router(state: Arc<AdminState>) -> Router {
         .with_state(state)
 }
 
+/// An address may have slashes in it: `unix:/run/api.sock`.
+const ENDPOINT: &str = "/api/upstreams/{upstream}/endpoints/{*address}";
 const HEALTHZ: &str = "/healthz";
 const READYZ: &str = "/readyz";
 
@@ -171,12 +179,9 @@ async fn guard(State(state): State<Arc<AdminState>>, request: Request, next: Nex
     response
 }
 
-/// Turns away a change that a page in a browser asks for. Without a token anybody on this machine may come, but no page
-/// that a browser on it shows.
-fn refuse_page(state: &AdminState, headers: &HeaderMap, what: &str) -> Option<Response> {
-    let is_refused = state.token.is_none() && headers.contains_key(header::ORIGIN);
-    let why = || format!("a web page may not {what} where no token is configured");
-    is_refused.then(|| error(StatusCode::FORBIDDEN, &why()))
+/// Whether a web page asks. Without a token anybody on this machine may come, but no page that a browser on it shows.
+fn is_from_page(state: &AdminState, headers: &HeaderMap) -> bool {
+    state.token.is_none() && headers.contains_key(header::ORIGIN)
 }
 
 fn brings(request: &Request, token: &[u8; 32]) -> bool {

@@ -31,15 +31,29 @@ impl Window for Double {
             reason: Some("connect <refused>".to_owned()),
             since: Some(std::time::UNIX_EPOCH),
             weight: 5,
+            starting: None,
             backup: false,
             down: false,
+            drain: false,
             zone: None,
             active: 3,
             max_connections: None,
             failures: 1,
-            max_fails: 1,
+            max_fails: Some(1),
         };
-        vec![UpstreamStatus { name: "api".to_owned(), balance: "round-robin".to_owned(), endpoints: vec![endpoint] }]
+        vec![UpstreamStatus {
+            name: "api".to_owned(),
+            balance: "round-robin".to_owned(),
+            panic: false,
+            panic_threshold: 0,
+            endpoints: vec![endpoint],
+        }]
+    }
+
+    fn change_endpoint(&self, upstream: &str, address: &str, patch: EndpointPatch) -> Option<EndpointStatus> {
+        let known = self.upstreams().remove(0);
+        let endpoint = known.endpoints.into_iter().find(|endpoint| endpoint.address == address)?;
+        (known.name == upstream).then(|| EndpointStatus { drain: patch.drain.flatten().unwrap_or(false), ..endpoint })
     }
 
     fn plugins(&self) -> Vec<PluginStatus> {

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::{AdminState, error, refuse_page, status};
+use super::{AdminState, error, is_from_page, status};
 
 /// Bytes of a plugin's file.
 pub(super) const MAX_FILE: usize = 128 * 1024 * 1024;
@@ -128,8 +128,8 @@ pub(super) async fn put(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Some(refusal) = refuse_page(&state, &headers, "replace plugins") {
-        return refusal;
+    if is_from_page(&state, &headers) {
+        return error(StatusCode::FORBIDDEN, "a web page may not replace plugins where no token is configured");
     }
     let force = match query.as_deref() {
         None | Some("" | "force=false") => false,

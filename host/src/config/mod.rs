@@ -17,12 +17,14 @@ mod health;
 mod listener;
 mod maintenance;
 mod network;
+mod passive;
 mod plugin;
 mod reader;
 mod retry;
 mod route;
 mod server;
 mod settings;
+mod slow_start;
 mod tree;
 mod upstream;
 mod value;
@@ -46,12 +48,15 @@ pub use health::{HealthCheck, HealthCheckKind};
 pub use listener::{ListenAddress, Listener};
 pub use maintenance::Maintenance;
 pub use network::Network;
+pub use passive::{Consecutive, FailurePercentage, OutlierDetection, Passive, SuccessRate, WindowPassive};
 pub use plugin::{BUILTIN, OnFailure, PROBATION, Plugin, PluginKind, PluginUse};
 pub use retry::{Budget, Retry};
 pub use route::{HostPattern, PathPattern, Route};
 pub use server::Server;
 pub use settings::{Place, Setting, Settings};
-pub use upstream::{Passive, Upstream};
+pub use slow_start::SlowStart;
+pub(crate) use upstream::HASHES;
+pub use upstream::Upstream;
 
 use reader::{Reader, Scope};
 use tree::{Document, Lines};
@@ -61,6 +66,8 @@ use tree::{Document, Lines};
 pub struct Config {
     /// Where it was read from; relative paths in it start at this file's folder. `None` for an embedded one.
     pub file: Option<PathBuf>,
+    /// What was read; empty for one that was made otherwise.
+    pub text: String,
     pub server: Server,
     pub admin: Option<Admin>,
     pub access_log: Option<AccessLog>,
@@ -112,6 +119,7 @@ impl Config {
         let scope = Scope::of(&document.root, file.and_then(Path::parent));
         let mut config = Self::read(&document, &scope);
         config.file = file.map(Path::to_owned);
+        text.clone_into(&mut config.text);
         check::check(&config, &scope);
         config.warnings = scope.warnings.take();
 
@@ -132,6 +140,7 @@ impl Config {
         let mut reader = Reader::new(&document.root, scope);
         Self {
             file: None,
+            text: String::new(),
             server: reader.table("server").map(Server::read).unwrap_or_default(),
             admin: reader.table("admin").and_then(Admin::read),
             access_log: reader.table("access_log").map(AccessLog::read),

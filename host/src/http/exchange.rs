@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -22,7 +23,6 @@ use crate::http::upload::{Upload, UploadError};
 use crate::http::worker::Worker;
 use crate::http::{forwarded, pages, respond};
 use crate::net::Transport;
-use crate::replaceable::Replaceable;
 use crate::upstream::{Response, UpstreamError, watch};
 
 /// The client's side of an exchange.
@@ -57,27 +57,48 @@ pub(crate) struct Sent {
     after: Option<After>,
 }
 
+/// What an exchange has come to without an error.
+enum Served {
+    Answered,
+    /// Both sides have left HTTP.
+    Upgraded(Box<Response>),
+}
+
 /// Serves one request. The whole life of a request is this function.
-pub(crate) async fn serve(site: &Site, client: &mut Client<'_>, exchange: &mut Exchange, upload: &mut Upload) -> After {
+pub(crate) async fn serve(
+    site: Rc<Site>,
+    client: &mut Client<'_>,
+    exchange: &mut Exchange,
+    upload: &mut Upload,
+) -> After {
     let mut sent = Sent::default();
-    let route = site.route(exchange);
-    if let Some(route) = route {
+    let route = site.route(exchange).cloned();
+    if let Some(route) = &route {
         exchange.route = route.name.clone();
     }
-    let served = match (site.closed(route, exchange), route) {
+    let served = match (site.closed(route.as_deref(), exchange), &route) {
         (Some(refusal), _) => Err(ExchangeError::Maintenance(refusal)),
-        (None, Some(route)) => answer(site, route, client, exchange, upload, &mut sent).await,
+        (None, Some(route)) => answer(&site, route, client, exchange, upload, &mut sent).await,
         (None, None) => Err(ExchangeError::NoRoute),
     };
-    let error = served.err();
-    let after = match (&error, sent.after) {
-        (None, Some(after)) => after,
+    let (ledger, metrics) = (site.ledger.clone(), route.as_ref().map(|route| route.metrics.clone()));
+    let (after, error) = match served {
+        Ok(Served::Answered) => (sent.after, None),
+        Ok(Served::Upgraded(response)) => {
+            let idle = site.server.tunnel_timeout;
+            // A tunnel may stay for days, and needs nothing of what is configured meanwhile.
+            drop((site, route));
+            (sent.after, pass(client, response, idle).await.err())
+        }
         // Nothing was sent yet: there is still an answer to give.
-        (Some(error), None) => fail(site.pages(route), client, exchange, upload, error, &mut sent).await,
-        (_, _) => After::Abort,
+        Err(error) if sent.after.is_none() => {
+            let pages = site.pages(route.as_deref());
+            (Some(fail(pages, client, exchange, upload, &error, &mut sent).await), Some(error))
+        }
+        Err(error) => (None, Some(error)),
     };
-    site.account(route, exchange, upload.received(), sent.body, error.as_ref());
-    after
+    ledger.enter(metrics.as_deref(), exchange, upload.received(), sent.body, error.as_ref());
+    after.unwrap_or(After::Abort)
 }
 
 async fn answer(
@@ -87,7 +108,7 @@ async fn answer(
     exchange: &mut Exchange,
     upload: &mut Upload,
     sent: &mut Sent,
-) -> Result<(), ExchangeError> {
+) -> Result<Served, ExchangeError> {
     let pages = site.pages(Some(route));
     let target = route.target(exchange);
     if let Ok(upstream) = &target {
@@ -95,10 +116,10 @@ async fn answer(
     }
     forwarded::describe(exchange);
     let deadline = route.timeout.map(|timeout| exchange.started + timeout);
-    for filter in route.filters.iter().map(Replaceable::get).filter(|filter| filter.sides().request) {
+    for filter in route.filters.iter().map(|filter| filter.get()).filter(|filter| filter.sides().request) {
         if let Some(answer) = site::flow(filter.on_request(exchange))? {
             let page = pages.of(answer.status);
-            return local(client, exchange, upload, &answer, page, sent).await;
+            return local(client, exchange, upload, &answer, page, sent).await.map(|()| Served::Answered);
         }
         if let Some(delay) = exchange.delay.take() {
             hold(client, upload, delay, deadline).await?;
@@ -114,40 +135,41 @@ async fn answer(
         Ok(upstream) => upstream,
         Err(answer) => {
             let page = pages.of(answer.status).filter(|_| answer.body.is_empty());
-            return local(client, exchange, upload, &answer, page, sent).await;
+            return local(client, exchange, upload, &answer, page, sent).await.map(|()| Served::Answered);
         }
     };
-    if let Some(chosen) = exchange.send_to.and_then(|chosen| site.upstreams.get(chosen)) {
+    if let Some(chosen) = exchange.send_to.as_deref().and_then(|chosen| site.upstream(chosen)) {
         upstream = chosen;
     }
     let response = match forward(site, route, client.transport, exchange, upload, upstream, deadline).await? {
         Forwarded::Response(response) => response,
         Forwarded::Answer(answer) => {
             let page = pages.of(answer.status).filter(|_| answer.body.is_empty());
-            return local(client, exchange, upload, answer, page, sent).await;
+            return local(client, exchange, upload, answer, page, sent).await.map(|()| Served::Answered);
         }
     };
     if let Some(page) = pages.intercepting(exchange.response.status) {
         let answer = pages::stripped(exchange);
         response.discard(exchange, upload);
-        return local(client, exchange, upload, &answer, Some(page), sent).await;
+        return local(client, exchange, upload, &answer, Some(page), sent).await.map(|()| Served::Answered);
     }
     let kind = h1::response_body(&exchange.response, exchange.request.method())
         .map_err(|error| ExchangeError::BadResponse(std::io::Error::other(error)))?;
     let reusable = h1::response_keeps_alive(&exchange.response) && kind != BodyKind::UntilClose;
     if exchange.response.status == 101 {
-        return upgrade(site, client, exchange, response, sent).await;
+        upgrade(client, exchange, sent)?;
+        return Ok(Served::Upgraded(Box::new(response)));
     }
     if let Some(answer) = route.rewrite_response(exchange)? {
         drop(response);
         let page = pages.of(answer.status);
-        return local(client, exchange, upload, &answer, page, sent).await;
+        return local(client, exchange, upload, &answer, page, sent).await.map(|()| Served::Answered);
     }
     let chain = match kind {
         BodyKind::None if exchange.request.method() != "HEAD" => BodyChain::default(),
         _ => route.response_bodies(exchange)?,
     };
-    download(client, exchange, upload, response, kind, chain, reusable, sent).await
+    download(client, exchange, upload, response, kind, chain, reusable, sent).await.map(|()| Served::Answered)
 }
 
 /// Holds a request back while its client is there.
@@ -206,7 +228,7 @@ async fn download(
     // From here on the client has a part of the response: an error can only break it off.
     sent.after = Some(After::Abort);
     let endpoint = &mut response.connection.transport;
-    let mut decoder = BodyDecoder::new(kind);
+    let mut decoder = BodyDecoder::of_response(kind);
     let mut pump = Pump::new(BodyEncoder::new(encoding));
     let pumped = poll_fn(|cx| {
         if (upload.is_over() || upload.is_received())
@@ -245,14 +267,8 @@ async fn download(
     Ok(())
 }
 
-/// Passes an agreed change of protocols on and leaves HTTP.
-async fn upgrade(
-    site: &Site,
-    client: &mut Client<'_>,
-    exchange: &Exchange,
-    mut response: Response,
-    sent: &mut Sent,
-) -> Result<(), ExchangeError> {
+/// Passes an agreed change of protocols on.
+fn upgrade(client: &mut Client<'_>, exchange: &Exchange, sent: &mut Sent) -> Result<(), ExchangeError> {
     let Some(protocols) = exchange.response.fields.known(Known::Upgrade).filter(|value| !value.is_empty()) else {
         let cause = std::io::Error::new(std::io::ErrorKind::InvalidData, "a 101 that names no protocol");
         return Err(ExchangeError::BadResponse(cause));
@@ -260,7 +276,12 @@ async fn upgrade(
     let options = ResponseOptions { date: &client.worker.date(), connection: ConnectionOption::Upgrade(protocols) };
     h1::encode_response(&mut client.transport.output, &exchange.response, Encoding::None, options);
     sent.after = Some(After::Abort);
-    match tunnel(client.transport, &mut response.connection.transport, site.server.tunnel_timeout).await {
+    Ok(())
+}
+
+/// Passes bytes between two sides that have left HTTP.
+async fn pass(client: &mut Client<'_>, mut response: Box<Response>, idle: Duration) -> Result<(), ExchangeError> {
+    match tunnel(client.transport, &mut response.connection.transport, idle).await {
         TunnelEnd::Idle => Err(ExchangeError::TunnelIdle),
         TunnelEnd::Closed | TunnelEnd::Broken => Ok(()),
     }

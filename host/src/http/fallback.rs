@@ -95,7 +95,7 @@ pub(crate) async fn forward<'r>(
         };
         route.metrics.fell_back(&route.name, trouble.condition, why, to);
         if let Some(timeout) = sent.as_ref().err().and_then(ExchangeError::timeout) {
-            site.metrics.timed_out(timeout);
+            site.ledger.metrics.timed_out(timeout);
         }
         if let Ok(response) = sent {
             response.discard(exchange, upload);

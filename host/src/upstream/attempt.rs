@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use crate::filters::BodyBroken;
 use crate::http::facts::Exchange;
-use crate::http::h1::{self, ConnectionOption, Encoding, Limits, RequestOptions, ResponseOptions};
+use crate::http::h1::{
+    self, BodyDecoder, BodyKind, ConnectionOption, Encoding, Limits, RequestOptions, ResponseOptions,
+};
 use crate::http::head::{ResponseHead, Version};
 use crate::http::upload::{ClientFault, Upload, UploadError};
 use crate::net::Transport;
@@ -93,7 +95,10 @@ impl Sending<'_> {
                 let response = &self.exchange.response;
                 if !is_interim(response, self.upgrade) {
                     endpoint.read_timeout = read_timeout;
-                    let framed = check_framing(response, self.exchange.request.method(), endpoint.input.bytes());
+                    // A response of which nobody can tell where it ends is none.
+                    let framed = h1::response_body(response, self.exchange.request.method())
+                        .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
+                        .and_then(|kind| check_beginning(kind, endpoint.input.bytes()));
                     return Poll::Ready(framed.map_err(|cause| failed(endpoint, Failure::Protocol, cause)));
                 }
                 interim += 1;
@@ -176,12 +181,20 @@ impl Sending<'_> {
     }
 }
 
-/// A response of which nobody can tell where it ends is none. What has come of its body is looked at too: as long as
-/// nothing of it was sent on, it can still be told from a good one.
-fn check_framing(response: &ResponseHead, method: &str, body: &[u8]) -> io::Result<()> {
-    let bad = |error| io::Error::new(ErrorKind::InvalidData, error);
-    let kind = h1::response_body(response, method).map_err(bad)?;
-    h1::BodyDecoder::new(kind).decode(body).map(|_| ()).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
+/// Looks at what of a body came with its head. A fault there is one of the whole response, of which nothing was passed
+/// on; later ones can only break it off.
+fn check_beginning(kind: BodyKind, mut received: &[u8]) -> io::Result<()> {
+    if kind != BodyKind::Chunked {
+        return Ok(());
+    }
+    let mut decoder = BodyDecoder::of_response(kind);
+    loop {
+        match decoder.decode(received) {
+            Ok(decoded) if decoded.consumed == 0 => return Ok(()),
+            Ok(decoded) => received = &received[decoded.consumed..],
+            Err(error) => return Err(io::Error::new(ErrorKind::InvalidData, error)),
+        }
+    }
 }
 
 /// What it means that the request could not be written and that nothing was heard of it.

@@ -1,3 +1,4 @@
+mod ejection;
 mod faults;
 mod random;
 
@@ -251,7 +252,7 @@ fn upstreams_are_read() {
     assert_eq!((api.keepalive, api.keepalive_timeout, api.keepalive_requests), (16, seconds(50), 500));
     assert_eq!((api.connect_timeout, api.read_timeout, api.send_timeout), (seconds(4), seconds(61), seconds(62)));
     assert_eq!((api.response_timeout(), next.response_timeout()), (seconds(63), seconds(60)));
-    assert_eq!(api.passive, Passive { max_fails: 2, fail_timeout: seconds(20) });
+    assert_eq!(api.passive, Passive::Nginx { max_fails: 2, fail_timeout: seconds(20) });
 
     let check = api.health.as_ref().unwrap();
     assert_eq!((check.interval, check.timeout, check.rise, check.fall), (seconds(3), seconds(1), 2, 4));
@@ -436,6 +437,7 @@ fn bodies_are_read_from_files_beside_the_configuration() {
 /// Changing this text is changing what every configuration means that does not say otherwise.
 const DEFAULTS: &str = r#"Server {
     workers: None,
+    watch: false,
     drain_timeout: 30s,
     client_header_timeout: 60s,
     client_body_timeout: 60s,
@@ -521,11 +523,13 @@ Upstream {
     response_timeout: None,
     read_timeout: 60s,
     send_timeout: 60s,
-    passive: Passive {
+    passive: Nginx {
         max_fails: 1,
         fail_timeout: 10s,
     },
     health: None,
+    slow_start: None,
+    panic_threshold: None,
     retry: Retry {
         policy: PluginUse {
             plugin: "standard",
@@ -563,6 +567,7 @@ Endpoint {
     weight: 1,
     backup: false,
     down: false,
+    drain: false,
     max_connections: None,
     zone: None,
     labels: [],
