@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::harness::{Client, Proxy, Response, Upstream, api};
+use crate::harness::{ADMIN, Client, Proxy, Response, Upstream, api};
 
 fn once(endpoint: &Upstream) -> String {
     format!("{}[upstreams.api.passive]\nmax_fails = 0\n[upstreams.api.retry]\nattempts = 1\n", api([endpoint]))
@@ -164,4 +164,24 @@ fn a_rewriters_refusal_has_its_page_and_keeps_its_fields() {
 
     assert_eq!(page(&response), (401, "who are you?", TEXT));
     assert!(response.field("www-authenticate").is_some());
+}
+
+#[test]
+fn a_reload_reads_the_files_again_and_a_missing_one_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, page) = (folder.path().join("staunch.toml"), folder.path().join("page"));
+    std::fs::write(&page, "one").expect("a file");
+    let text =
+        format!("[server]\nerror_pages = {{ \"404\" = \"page\" }}\n{ADMIN}[[routes]]\npath = \"/a\"\nrespond = {{}}\n");
+    let proxy = Proxy::start(&text, Some(&file)).expect("it starts");
+
+    std::fs::write(&page, "two").expect("a file");
+    assert_eq!(proxy.get("/").text(), "one");
+    proxy.reload(&file, &text);
+    assert_eq!(proxy.get("/").text(), "two");
+
+    std::fs::remove_file(&page).expect("it was there");
+    proxy.reread(&file, &text);
+    proxy.assert_counted("staunch_config_refused_total", 1.0);
+    assert_eq!(proxy.get("/").text(), "two");
 }

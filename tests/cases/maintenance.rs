@@ -155,3 +155,27 @@ fn a_token_guards_the_switch() {
     assert_eq!(put(&proxy, "{\"on\":true}", "Authorization: Bearer sesame\r\n").status, 200);
     assert_eq!(statuses(&proxy), [503; 3]);
 }
+
+#[test]
+fn what_was_switched_stays_so_over_a_reload() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("staunch.toml");
+    let origin = Upstream::replying("open");
+    let text = format!("{ADMIN}{ROUTES}{}", api([&origin]));
+    let proxy = Proxy::start(&text, Some(&file)).expect("it starts");
+    switch(&proxy, &json!({ "on": true, "route": "shop" }));
+    assert_eq!(statuses(&proxy), [503, 200, 200]);
+
+    let more = "[[routes]]\nname = \"new\"\npath = \"/nowhere\"\nmaintenance = true\nupstream = \"api\"\n";
+    proxy.reload(&file, &format!("{text}{more}"));
+    assert_eq!(statuses(&proxy), [503, 200, 503]);
+
+    // By hand, whatever is configured.
+    switch(&proxy, &json!({ "on": false, "route": "shop" }));
+    proxy.reload(&file, &text.replacen("upstream", "maintenance = true\nupstream", 1));
+    assert_eq!(statuses(&proxy), [200; 3]);
+    switch(&proxy, &json!({ "on": null, "route": "shop" }));
+    assert_eq!(statuses(&proxy), [503, 200, 200]);
+    proxy.reload(&file, &text);
+    assert_eq!(statuses(&proxy), [200; 3]);
+}

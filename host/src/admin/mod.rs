@@ -160,7 +160,7 @@ async fn plugins(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
 async fn dashboard(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
     let window = &state.window;
     let headers = [(header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'")];
-    (headers, Html(page::render(window.ready(), &window.upstreams(), &window.plugins())))
+    (headers, Html(page::render(window.ready(), &window.maintenance(), &window.upstreams(), &window.plugins())))
 }
 
 /// Turns away who brings no token, and keeps what is answered out of caches.

@@ -240,6 +240,7 @@ async fn the_page_shows_states_and_escapes_them() {
 
     assert!(answer.contains("10.0.0.1:80") && answer.contains("upstreams.api.balance"), "{answer}");
     assert!(answer.contains("connect &lt;refused&gt;"), "{answer}");
+    assert!(answer.contains("the route shop is closed for maintenance"), "{answer}");
     assert!(answer.contains("10 ms &lt;passed&gt;"), "{answer}");
 }
 

@@ -139,17 +139,22 @@ impl ExchangeError {
 
     /// What it means for the upstream that was asked; nothing when the upstream is not to blame.
     pub(crate) fn condition(&self) -> Option<Condition> {
-        Some(match self {
-            Self::Deadline | Self::Upstream(UpstreamError::Deadline) => Condition::Timeout,
-            Self::Upstream(UpstreamError::NoEndpoint(_)) => Condition::NoEndpoint,
-            Self::Upstream(UpstreamError::Overloaded(_)) => Condition::Overload,
-            Self::Upstream(UpstreamError::Failed { failure, .. }) => match failure {
+        let error = match self {
+            Self::Deadline => return Some(Condition::Timeout),
+            Self::BadResponse(_) => return Some(Condition::Error),
+            Self::Upstream(error) => error,
+            _ => return None,
+        };
+        match error {
+            UpstreamError::Deadline => Some(Condition::Timeout),
+            UpstreamError::NoEndpoint(_) => Some(Condition::NoEndpoint),
+            UpstreamError::Overloaded(_) => Some(Condition::Overload),
+            UpstreamError::Failed { failure, .. } => Some(match failure {
                 Failure::ConnectTimeout | Failure::SendTimeout | Failure::ResponseTimeout => Condition::Timeout,
                 Failure::Overload => Condition::Overload,
                 Failure::Connect | Failure::Tls | Failure::Reset | Failure::Protocol => Condition::Error,
-            },
-            Self::BadResponse(_) => Condition::Error,
-            _ => return None,
-        })
+            }),
+            UpstreamError::Client(_) | UpstreamError::Rewriter(_) => None,
+        }
     }
 }

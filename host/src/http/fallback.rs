@@ -6,6 +6,7 @@
 //! reached an endpoint, or its method is idempotent, and its body is still here to be sent from its beginning.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -59,7 +60,9 @@ pub(crate) async fn forward<'r>(
 ) -> Result<Forwarded<'r>, ExchangeError> {
     let mut steps = route.fallback.iter();
     loop {
-        exchange.upstream = upstream.name().clone();
+        if !Arc::ptr_eq(&exchange.upstream, upstream.name()) {
+            exchange.upstream = upstream.name().clone();
+        }
         let sending = Sending {
             upgrade: h1::requested_upgrade(&exchange.request).is_some(),
             deadline,
