@@ -11,8 +11,11 @@ use super::*;
 struct Double {
     ready: AtomicBool,
     /// What was asked to be closed and opened.
-    closed: Mutex<Vec<(Option<String>, Option<bool>, Option<u32>)>>,
+    closed: Mutex<Vec<Switched>>,
 }
+
+/// The route, whether it is closed, and what clients are told.
+type Switched = (Option<String>, Option<bool>, Option<u32>);
 
 impl Window for Double {
     fn ready(&self) -> bool {
