@@ -30,7 +30,7 @@ pub struct EndpointStatus {
     /// Why it is in this state, for a reader.
     pub reason: Option<String>,
     /// Since when it is in this state.
-    #[serde(serialize_with = "as_rfc3339")]
+    #[serde(serialize_with = "optional_rfc3339")]
     pub since: Option<SystemTime>,
     /// As an operator or the configuration says.
     pub weight: u32,
@@ -382,7 +382,7 @@ fn labels(plugin: &PluginStatus) -> [(&str, &str); 3] {
     [("plugin", &plugin.plugin), ("use", &plugin.used_in), ("kind", plugin.kind.name())]
 }
 
-fn as_rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn optional_rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
         Some(time) => rfc3339(time, serializer),
         None => serializer.serialize_none(),

@@ -3,7 +3,9 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::error_pages::ErrorPages;
 use super::fault::Fault;
+use super::maintenance::Maintenance;
 use super::reader::{DurationOrZero, Read, Reader, Scope};
 use super::tree::{Kind, Value};
 use super::value;
@@ -19,7 +21,7 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// For a whole request head ("60s", nginx's `client_header_timeout`).
     pub client_header_timeout: Duration,
-    /// Between two reads of a request body ("60s").
+    /// Between two reads of a request body ("60s", nginx's `client_body_timeout`).
     pub client_body_timeout: Duration,
     /// Between two writes to a client ("60s", nginx's `send_timeout`).
     pub client_send_timeout: Duration,
@@ -40,6 +42,10 @@ pub struct Server {
     pub max_target_size: usize,
     /// The longest request body, in bytes; absent: no limit. Longer: 413.
     pub max_body_size: Option<u64>,
+    /// For answers of the proxy itself that a route has no page for, and that have no route.
+    pub error_pages: ErrorPages,
+    /// Whether all routes are closed.
+    pub maintenance: Maintenance,
 }
 
 impl Default for Server {
@@ -59,6 +65,8 @@ impl Default for Server {
             max_headers: 128,
             max_target_size: 8 * 1024,
             max_body_size: None,
+            error_pages: ErrorPages::default(),
+            maintenance: Maintenance::default(),
         }
     }
 }
@@ -84,6 +92,8 @@ impl Server {
         reader.set_number("max_headers", 1..=4096, &mut server.max_headers);
         reader.set_size("max_target_size", 64..=16 << 20, &mut server.max_target_size);
         server.max_body_size = reader.size("max_body_size", 0..=u64::MAX);
+        server.error_pages = ErrorPages::read(&mut reader);
+        server.maintenance = Maintenance::read(&mut reader);
         server
     }
 }

@@ -36,7 +36,8 @@ enum Next {
 pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer) {
     let site = worker.site();
     let metrics = site.ledger.metrics.clone();
-    let _open = Open::new(&metrics, peer);
+    let _open = metrics.connection_opened();
+    let _watch = Watch { metrics: &metrics, peer };
     let mut client = Transport::new(stream, site.server.client_body_timeout, site.server.client_send_timeout);
     let _seat = worker.sit(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
     let mut wait = site.server.client_header_timeout;
@@ -70,7 +71,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer) {
                 linger(&mut client).await;
                 break;
             }
-            Next::End(After::Keep | After::Close) => break,
+            Next::End(After::Keep | After::Discard | After::Close) => break,
             Next::End(After::Abort) => {
                 client.abort();
                 break;
@@ -79,23 +80,14 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer) {
     }
 }
 
-/// A connection that is counted as open until this is dropped.
-struct Open<'m> {
+/// Notes when a connection ends by a panic.
+struct Watch<'m> {
     metrics: &'m WorkerMetrics,
     peer: Peer,
 }
 
-impl<'m> Open<'m> {
-    fn new(metrics: &'m WorkerMetrics, peer: Peer) -> Self {
-        metrics.connections_accepted.increment();
-        metrics.connections_active.increment();
-        Self { metrics, peer }
-    }
-}
-
-impl Drop for Open<'_> {
+impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        self.metrics.connections_active.decrement();
         if thread::panicking() {
             self.metrics.panics.increment();
             error!(client = ?self.peer, "serving a connection panicked, which cost that connection: a bug of the proxy");
@@ -151,7 +143,7 @@ async fn refuse(
 ) -> After {
     client.keeps_alive = false;
     let mut sent = Sent::default();
-    let after = exchange::fail(client, exchange, upload, &error, &mut sent).await;
+    let after = exchange::fail(site.pages(None), client, exchange, upload, &error, &mut sent).await;
     site.ledger.enter(None, exchange, 0, sent.body, Some(&error));
     if after == After::Close { After::Linger } else { after }
 }
@@ -164,7 +156,19 @@ async fn admit(site: Rc<Site>, client: &mut Client<'_>, exchange: &mut Exchange,
     {
         return refuse(&site, client, exchange, &mut upload, ClientFault::TooLarge.into()).await;
     }
-    exchange::serve(site, client, exchange, &mut upload).await
+    match exchange::serve(site, client, exchange, &mut upload).await {
+        After::Discard => discard(client.transport, &mut upload).await,
+        after => after,
+    }
+}
+
+/// Reads the rest of a short body whose request has been answered, so that the next request can be read behind it.
+async fn discard(client: &mut Transport, upload: &mut Upload) -> After {
+    let patience = std::mem::replace(&mut client.read_timeout, LINGER_IDLE);
+    client.latest = Some(Instant::now() + LINGER);
+    let came = upload.discard(client).await;
+    (client.read_timeout, client.latest) = (patience, None);
+    if came { After::Keep } else { After::Close }
 }
 
 /// Reads a request's head; `false` when the client closed before it began one.

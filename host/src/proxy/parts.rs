@@ -11,12 +11,14 @@
 use std::collections::{HashMap, HashSet};
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::checks;
 use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings};
+use crate::http::maintenance::Maintenance;
 use crate::net::tls::Connector;
 use crate::plugins::{
     Kind, Limits, Member, Plugin, PluginError, PluginHost, Surroundings, UpstreamNames, Use, builtin, verify_digest,
@@ -34,6 +36,8 @@ pub(crate) struct Parts {
     pub(crate) router: Arc<Router>,
     /// In the order of the configuration.
     pub(crate) upstreams: Vec<Arc<Shared>>,
+    /// The switches of routes, common to all configurations.
+    pub(crate) maintenance: Arc<Maintenance>,
     /// What serves in each place. Read and written by the control thread's tasks.
     pub(crate) placed: Mutex<Vec<Placed>>,
     /// Common to all configurations.
@@ -103,7 +107,12 @@ impl Parts {
             return Err(Faults { file: config.file.clone(), faults });
         }
         let router = Arc::new(Router::new(&config.routes));
-        let parts = Self { config, workers, router, upstreams, placed: Mutex::new(placed), names: all_names };
+        let maintenance = match before {
+            Some(before) => before.maintenance.clone(),
+            None => Arc::new(Maintenance::new(&config, SystemTime::now())),
+        };
+        let placed = Mutex::new(placed);
+        let parts = Self { config, workers, router, upstreams, maintenance, placed, names: all_names };
         Ok(Built { parts, blueprints, kept })
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -13,11 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin::{
-    self, AdminListener, AdminState, CheckStatus, EndpointPatch, EndpointState, EndpointStatus, PluginFaults,
-    PluginKind, PluginMetric, PluginMetricValue, PluginStatus, Replacing, Upgrading, UpstreamStatus, Window,
+    self, AdminListener, AdminState, CheckStatus, ClosedBy, Closing, EndpointPatch, EndpointState, EndpointStatus,
+    MaintenanceStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue, PluginStatus, Replacing,
+    RouteClosing, Upgrading, UpstreamStatus, Window,
 };
 use crate::checks::{CheckResult, Checks, LastCheck};
 use crate::config::{self, Passive};
+use crate::http::maintenance;
 use crate::listener::{self, Bound, Listener};
 use crate::plugins::{self, Cause, Kind, Use, UseStatus};
 use crate::proxy::crew::Crew;
@@ -198,6 +200,7 @@ impl Window for Glass {
         let running = &self.reach.operation.running;
         running.metrics.write(out);
         self.reach.checks.write_metrics(out);
+        running.parts().maintenance.write_metrics(out);
         let help = "The number of the configuration that serves.";
         out.family("staunch_config_generation", exposition::Kind::Gauge, help);
         out.sample(&[], running.generation());
@@ -234,6 +237,24 @@ impl Window for Glass {
         let parts = self.reach.operation.running.parts();
         let placed = parts.placed.lock().clone();
         placed.iter().flat_map(Placed::uses).map(|used| self.plugin(&parts, used)).collect()
+    }
+
+    fn maintenance(&self) -> MaintenanceStatus {
+        let status = |standing: maintenance::Standing| Closing {
+            on: standing.is_closed(),
+            by: if standing.by_hand.is_some() { ClosedBy::Admin } else { ClosedBy::Configuration },
+            since: standing.since,
+            retry_after: standing.retry_after,
+        };
+        let (server, routes) = self.reach.operation.running.parts().maintenance.standings();
+        let routes = routes.into_iter().map(|(route, standing)| RouteClosing { route, closing: status(standing) });
+        MaintenanceStatus { server: status(server), routes: routes.collect() }
+    }
+
+    fn close(&self, route: Option<&str>, on: Option<bool>, retry_after: Option<u32>) -> Result<(), String> {
+        let switched =
+            self.reach.operation.running.parts().maintenance.switch(route, on, retry_after, SystemTime::now());
+        switched.map_err(|unknown| unknown.to_string())
     }
 
     fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_> {
