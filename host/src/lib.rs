@@ -3,7 +3,7 @@
 //! A request flows down `listener` → `http` → `router` → `filters` → `upstream`. Beside them stand `config`
 //! (what the operator wrote), `telemetry` (logs and metrics), `plugins` (components behind the seams of
 //! `upstream` and `filters`) and `admin` (the operator's window). `proxy` knows everybody: it builds the parts
-//! from a configuration, runs a worker per core and drains them. `author` stands outside: it judges, tries and measures
+//! from a configuration, runs a worker per core and drains them; `admission` says what the process takes on at all. `author` stands outside: it judges, tries and measures
 //! plugins with no proxy around them. `net` is below all: sockets with their buffers and deadlines; `replaceable` is a
 //! place whose content is swapped while requests are under way. Arrows point down, with one exception:
 //! [`http::head`], [`http::facts`] and [`http::h1`] are leaves that every module may use, and so are the two ways of a
@@ -12,6 +12,7 @@
 //! A request's whole life is one function: `serve` in `http/exchange.rs`.
 
 pub mod admin;
+mod admission;
 pub mod author;
 pub mod config;
 pub mod filters;

@@ -4,6 +4,7 @@
 //! because who asks them (an orchestrator, a load balancer) carries no token; everything else asks for the token when
 //! one is configured.
 
+mod guards;
 mod listener;
 mod page;
 mod status;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::exposition::{self, Exposition};
 
+pub use guards::{BreakerState, BreakerStatus, ConcurrencyStatus, QueueStatus};
 pub use listener::AdminListener;
 use listener::Bounded;
 pub use status::{
@@ -123,7 +125,9 @@ async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
 async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
     let mut out = Exposition::default();
     state.window.write_metrics(&mut out);
-    status::write_upstreams(&state.window.upstreams(), &mut out);
+    let upstreams = state.window.upstreams();
+    status::write_upstreams(&upstreams, &mut out);
+    guards::write(&upstreams, &mut out);
     status::write_plugins(&state.window.plugins(), &mut out);
     ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], out.into_text())
 }

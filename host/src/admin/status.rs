@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
+use super::guards::{BreakerStatus, ConcurrencyStatus, QueueStatus};
 use super::turnover::Standing;
 use crate::telemetry::exposition::{Exposition, Kind};
 
@@ -15,6 +16,10 @@ pub struct UpstreamStatus {
     /// The name of its balancer.
     pub balance: String,
     pub endpoints: Vec<EndpointStatus>,
+    /// `null` without limits, as are the others.
+    pub queue: Option<QueueStatus>,
+    pub breaker: Option<BreakerStatus>,
+    pub concurrency: Option<ConcurrencyStatus>,
 }
 
 /// An endpoint as it stands, over all workers.

@@ -113,7 +113,7 @@ fn host_field(text: &str) -> Result<String, BadValue> {
 }
 
 /// Statuses: "2xx", "301" or "200-204".
-fn statuses(text: &str) -> Result<(u16, u16), BadValue> {
+pub(super) fn statuses(text: &str) -> Result<(u16, u16), BadValue> {
     let status = |text: &str| text.parse::<u16>().ok().filter(|status| text.len() == 3 && (200..=599).contains(status));
     let range = match (text.split_once('-'), text.strip_suffix("xx").and_then(|class| class.parse::<u16>().ok())) {
         (None, Some(class)) => Some((class * 100, class * 100 + 99)).filter(|_| (2..=5).contains(&class)),

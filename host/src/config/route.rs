@@ -8,6 +8,7 @@ use regex::Regex;
 
 use super::action::Action;
 use super::fault::{BadValue, Fault};
+use super::limit::{self, ConcurrencyLimit, Priority};
 use super::plugin::{PluginKind, PluginUse};
 use super::reader::Reader;
 use super::settings::Place;
@@ -26,10 +27,14 @@ pub struct Route {
     /// Fields that must be there with exactly this value; names in lower case.
     pub headers: Vec<(String, String)>,
     pub action: Action,
+    /// In the order in which they have a request. `rate_limit` is the first of them.
     pub rewrite: Vec<PluginUse>,
     /// For the whole exchange, all attempts; from the request's head to the response's last byte; absent: no
     /// limit, as in nginx and HAProxy.
     pub timeout: Option<Duration>,
+    /// Among the requests that wait for the same upstream ("normal", or "high").
+    pub priority: Priority,
+    pub concurrency_limit: Option<ConcurrencyLimit>,
     pub place: Place,
 }
 
@@ -63,6 +68,8 @@ impl Route {
             action,
             rewrite: Vec::new(),
             timeout: None,
+            priority: Priority::default(),
+            concurrency_limit: None,
             place: Place::default(),
         }
     }
@@ -115,11 +122,27 @@ impl Route {
             scope.doubtful_routes.borrow_mut().push(place);
         }
         let uses = reader.array("rewrite").unwrap_or_default();
-        let rewrite = uses.iter().filter_map(|value| PluginUse::read(value, PluginKind::Rewriter, scope)).collect();
+        let rewriters = uses.iter().filter_map(|value| PluginUse::read(value, PluginKind::Rewriter, scope));
+        // What is refused need not be rewritten.
+        let rewrite = limit::read_rate(reader).into_iter().chain(rewriters).collect();
+        let concurrency_limit = reader.table("concurrency_limit").and_then(ConcurrencyLimit::read);
+        let priorities = [("normal", Some(Priority::Normal)), ("high", Some(Priority::High))];
+        let priority = reader.word("priority", &priorities).unwrap_or_default();
         let action = Action::read(reader);
         let mut timeout = None;
         reader.set_or_off("timeout", &mut timeout);
-        Some(Self { hosts, path, methods, headers, rewrite, timeout, place, ..Self::new(action?) })
+        Some(Self {
+            hosts,
+            path,
+            methods,
+            headers,
+            rewrite,
+            timeout,
+            priority,
+            concurrency_limit,
+            place,
+            ..Self::new(action?)
+        })
     }
 
     fn default_name(&self) -> String {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::endpoint::Endpoint;
 use super::fault::Fault;
 use super::health::HealthCheck;
+use super::overload::{Breaker, Concurrency, Queue};
 use super::plugin::{PluginKind, PluginUse};
 use super::reader::{Read, Reader};
 use super::retry::Retry;
@@ -32,6 +33,9 @@ pub struct Upstream {
     pub read_timeout: Duration,
     /// Between two writes ("60s").
     pub send_timeout: Duration,
+    pub queue: Queue,
+    pub breaker: Option<Breaker>,
+    pub concurrency: Option<Concurrency>,
     pub passive: Passive,
     pub health: Option<HealthCheck>,
     pub retry: Retry,
@@ -65,6 +69,9 @@ impl Upstream {
             connect_timeout: Duration::from_secs(5),
             read_timeout: Duration::from_secs(60),
             send_timeout: Duration::from_secs(60),
+            queue: Queue::default(),
+            breaker: None,
+            concurrency: None,
             passive: Passive::default(),
             health: None,
             retry: Retry::default(),
@@ -99,6 +106,9 @@ impl Upstream {
         reader.set("send_timeout", &mut upstream.send_timeout);
         reader.word("protocol", &[("http1", Some(())), ("http2", None)]);
         reader.later(&["tls"]);
+        upstream.queue = Queue::read(&mut reader);
+        upstream.breaker = reader.table("breaker").map(Breaker::read);
+        upstream.concurrency = reader.table("concurrency").map(Concurrency::read);
         upstream.passive = reader.table("passive").map(Passive::read).unwrap_or_default();
         upstream.health = reader.table("health").map(HealthCheck::read);
         upstream.retry = match reader.table("retry") {

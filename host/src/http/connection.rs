@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::admission::Place;
 use crate::http::error::ExchangeError;
 use crate::http::exchange::{self, After, Client, Sent};
 use crate::http::facts::Exchange;
@@ -31,24 +32,25 @@ enum Next {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer) {
+pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place: Place) {
     let site = worker.site();
     let metrics = site.metrics.clone();
     metrics.connections_accepted.increment();
     metrics.connections_active.increment();
     let mut client = Transport::new(stream, site.server.client_body_timeout, site.server.client_send_timeout);
-    let _seat = worker.sit(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
+    let seat = worker.sit(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
     let mut wait = site.server.client_header_timeout;
     drop(site);
     loop {
         // An idle connection is this wait: a socket, a timer and a waker.
         let due = Instant::now() + wait;
+        seat.rest();
         let woken = poll_fn(|cx| match client.poll_wake(cx, due) {
-            Poll::Pending if worker.is_draining() => Poll::Ready(Wake::Ended),
+            Poll::Pending if seat.is_to_leave() => Poll::Ready(Wake::Ended),
             polled => polled,
         });
         match woken.await {
-            Wake::Received => {}
+            Wake::Received => seat.wake(),
             Wake::Ended => break,
             Wake::Late => {
                 metrics.timed_out(Timeout::ClientKeepalive);

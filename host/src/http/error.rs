@@ -1,6 +1,7 @@
 //! Why an exchange did not bring the response it was meant to.
 
 use std::io;
+use std::time::Duration;
 
 use crate::http::h1::BadRequest;
 use crate::http::pump::PumpError;
@@ -30,6 +31,11 @@ pub(crate) enum ExchangeError {
     BadResponse(#[source] io::Error),
     #[error("the exchange took too long")]
     Deadline,
+    #[error("there is more memory in use than memory_limit")]
+    MemoryLimit,
+    /// With the status the route gives it.
+    #[error("there are as many requests with this key as concurrency_limit allows")]
+    ConcurrencyLimit(u16),
     #[error("the tunnel was silent for too long")]
     TunnelIdle,
 }
@@ -41,9 +47,13 @@ impl ExchangeError {
             Self::BadRequest(bad) => bad.status,
             Self::NoRoute => 404,
             Self::HeadTimeout => 408,
+            Self::MemoryLimit => 503,
+            Self::ConcurrencyLimit(status) => *status,
             Self::FilterFailed | Self::Upstream(UpstreamError::Rewriter(_)) => 500,
             Self::Deadline | Self::Upstream(UpstreamError::Deadline) => 504,
-            Self::Upstream(UpstreamError::NoEndpoint(_) | UpstreamError::Overloaded(_)) => 503,
+            Self::Upstream(
+                UpstreamError::NoEndpoint(_) | UpstreamError::Overloaded(_) | UpstreamError::Refused { .. },
+            ) => 503,
             Self::Upstream(UpstreamError::Failed { failure, .. }) => match failure {
                 Failure::ConnectTimeout | Failure::ResponseTimeout => 504,
                 Failure::Overload => 503,
@@ -66,12 +76,15 @@ impl ExchangeError {
             Self::BadRequest(_) => "bad_request",
             Self::NoRoute => "no_route",
             Self::HeadTimeout => "client_header_timeout",
+            Self::MemoryLimit => "memory_limit",
+            Self::ConcurrencyLimit(_) => "route_concurrency_limit",
             Self::FilterFailed
             | Self::Upstream(UpstreamError::Rewriter(_))
             | Self::Download(PumpError::Rewriter(_)) => "rewriter_failed",
             Self::Deadline | Self::Upstream(UpstreamError::Deadline) => "route_timeout",
             Self::Upstream(UpstreamError::NoEndpoint(_)) => "no_endpoint",
             Self::Upstream(UpstreamError::Overloaded(_)) => "balancer_overloaded",
+            Self::Upstream(UpstreamError::Refused { refusal, .. }) => refusal.name(),
             Self::Upstream(UpstreamError::Failed { failure, .. }) => match failure {
                 Failure::Connect => "upstream_connect",
                 Failure::ConnectTimeout => "upstream_connect_timeout",
@@ -95,6 +108,15 @@ impl ExchangeError {
             Self::Download(PumpError::Sink(error)) if error.kind() == io::ErrorKind::TimedOut => "client_send_timeout",
             Self::Download(PumpError::Sink(_)) => "client_closed",
             Self::TunnelIdle => "tunnel_timeout",
+        }
+    }
+
+    /// When the client may come again, if anybody knows.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::MemoryLimit => Some(Duration::from_secs(1)),
+            Self::Upstream(UpstreamError::Refused { refusal, .. }) => refusal.retry_after(),
+            _ => None,
         }
     }
 

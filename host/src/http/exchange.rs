@@ -58,6 +58,7 @@ pub(crate) async fn serve(site: &Site, client: &mut Client<'_>, exchange: &mut E
     let mut sent = Sent::default();
     let route = site.route(exchange);
     let served = match &route {
+        Ok(_) if client.worker.admission.memory.is_short() => Err(ExchangeError::MemoryLimit),
         Ok(route) => answer(site, route, client, exchange, upload, &mut sent).await,
         Err(_) => Err(ExchangeError::NoRoute),
     };
@@ -81,6 +82,8 @@ async fn answer(
     sent: &mut Sent,
 ) -> Result<(), ExchangeError> {
     exchange.route = route.name.clone();
+    // Until the exchange is over.
+    let _counted = route.count(exchange)?;
     let target = route.target(exchange);
     if let Ok(upstream) = &target {
         exchange.upstream = upstream.name().clone();
@@ -112,6 +115,7 @@ async fn answer(
     let response = upstream
         .send(Sending {
             upgrade: h1::requested_upgrade(&exchange.request).is_some(),
+            priority: route.priority,
             deadline,
             limits: &site.limits,
             client: client.transport,

@@ -44,6 +44,8 @@ pub struct Facts {
     pub tried: Vec<EndpointId>,
     /// Fields that the latest pick adds to its response.
     pub appended: Vec<(String, Vec<u8>)>,
+    /// How long it has waited for its upstream, if it had to.
+    pub queued: Option<Duration>,
     /// How long a rewriter wants the request held back.
     pub delay: Option<Duration>,
     /// The upstream that a rewriter chose in place of the route's, by its position in the configuration.
@@ -81,6 +83,7 @@ impl Facts {
             key: None,
             tried: Vec::new(),
             appended: Vec::new(),
+            queued: None,
             delay: None,
             send_to: None,
             started: Instant::now(),
@@ -98,7 +101,7 @@ impl Facts {
         self.key = None;
         self.tried.clear();
         self.appended.clear();
-        (self.delay, self.send_to) = (None, None);
+        (self.queued, self.delay, self.send_to) = (None, None, None);
         self.started = Instant::now();
         self.attempt = AttemptFacts::default();
         self.id = None;

@@ -7,6 +7,7 @@ pub mod facts;
 mod forwarded;
 pub mod h1;
 pub mod head;
+mod idle;
 mod pump;
 mod respond;
 pub(crate) mod site;

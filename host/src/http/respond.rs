@@ -12,7 +12,12 @@ use crate::http::upload::{ClientFault, Upload};
 pub(crate) fn failure(error: &ExchangeError) -> Option<LocalResponse> {
     let status = error.status()?;
     let body = format!("{status} {}\n", h1::reason_phrase(status)).into_bytes();
-    let fields = vec![("content-type".to_owned(), b"text/plain; charset=utf-8".to_vec())];
+    let mut fields = vec![("content-type".to_owned(), b"text/plain; charset=utf-8".to_vec())];
+    if let Some(wait) = error.retry_after() {
+        // Whole seconds (RFC 9110 section 10.2.3), and not earlier.
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        fields.push(("retry-after".to_owned(), seconds.to_string().into_bytes()));
+    }
     Some(LocalResponse { status, fields, body })
 }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::admission::{Keyed, KeyedInFlight};
 use crate::config;
 use crate::filters::{BodyBroken, BodyChain, BodyFilter, Filter, Flow, LocalResponse};
 use crate::http::error::ExchangeError;
@@ -14,7 +15,7 @@ use crate::replaceable::Replaceable;
 use crate::router::Router;
 use crate::telemetry::access_log::{AccessLogger, Record};
 use crate::telemetry::metrics::{RouteMetrics, WorkerMetrics};
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, key};
 
 /// What one worker serves.
 pub(crate) struct Site {
@@ -34,7 +35,16 @@ pub(crate) struct Route {
     pub(crate) action: Action,
     pub(crate) filters: Vec<Replaceable<dyn Filter>>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) priority: config::Priority,
+    pub(crate) limit: Option<Limit>,
     pub(crate) metrics: Arc<RouteMetrics>,
+}
+
+/// How many requests of a route with the same key there may be at a time.
+pub(crate) struct Limit {
+    /// Shared by all workers.
+    pub(crate) keyed: Arc<Keyed>,
+    pub(crate) config: config::ConcurrencyLimit,
 }
 
 pub(crate) enum Action {
@@ -82,6 +92,7 @@ impl Site {
             endpoint: &exchange.endpoint,
             attempts: u32::try_from(exchange.tried.len()).unwrap_or(u32::MAX),
             reused: exchange.attempt.reused,
+            queue_time: exchange.queued,
             connect_time: exchange.attempt.connect_time,
             response_time: exchange.attempt.response_time,
             request_id: exchange.known_id(),
@@ -98,6 +109,20 @@ impl Site {
 }
 
 impl Route {
+    /// Counts a request in, if the route counts them and the request has a key.
+    pub(crate) fn count(&self, exchange: &Exchange) -> Result<Option<KeyedInFlight>, ExchangeError> {
+        let Some(Limit { keyed, config }) = &self.limit else { return Ok(None) };
+        let mut bytes = Vec::new();
+        if !key::read(&config.key, exchange, &mut bytes) || bytes.is_empty() {
+            return Ok(None);
+        }
+        let counted = keyed.enter(&bytes);
+        if counted.is_none() {
+            self.metrics.limited.increment();
+        }
+        counted.map(Some).ok_or(ExchangeError::ConcurrencyLimit(config.status))
+    }
+
     /// Where a request goes: to an upstream, or straight back.
     pub(crate) fn target(&self, exchange: &Exchange) -> Result<&Rc<Upstream>, LocalResponse> {
         match &self.action {

@@ -2,9 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 
+use crate::admission::Admission;
 use crate::http::facts::{Exchange, Facts};
+use crate::http::idle::Idle;
 use crate::http::site::Site;
 use crate::net::Peer;
 use crate::telemetry::clock::HttpDate;
@@ -14,6 +17,7 @@ const SPARE_EXCHANGES: usize = 256;
 
 /// One worker, as its connections see it.
 pub(crate) struct Worker {
+    pub(crate) admission: Arc<Admission>,
     site: RefCell<Rc<Site>>,
     draining: Cell<bool>,
     date: RefCell<HttpDate>,
@@ -26,6 +30,10 @@ pub(crate) struct Worker {
 struct Seats {
     wakers: Vec<Option<Waker>>,
     free: Vec<usize>,
+    /// Those who wait for a request.
+    idle: Idle,
+    /// Those who were told to leave, as others need their place.
+    leaving: Vec<usize>,
 }
 
 /// A connection's place among those to be told; given up when dropped.
@@ -38,13 +46,33 @@ impl Drop for Seat<'_> {
     fn drop(&mut self) {
         let mut seats = self.worker.seats.borrow_mut();
         seats.wakers[self.number] = None;
+        seats.idle.remove(self.number);
+        seats.leaving.retain(|leaving| *leaving != self.number);
         seats.free.push(self.number);
     }
 }
 
+impl Seat<'_> {
+    /// The connection waits for a request from now on.
+    pub(crate) fn rest(&self) {
+        self.worker.seats.borrow_mut().idle.push(self.number);
+    }
+
+    /// It has one.
+    pub(crate) fn wake(&self) {
+        self.worker.seats.borrow_mut().idle.remove(self.number);
+    }
+
+    /// Whether a connection that waits for a request is to leave instead.
+    pub(crate) fn is_to_leave(&self) -> bool {
+        self.worker.draining.get() || self.worker.seats.borrow().leaving.contains(&self.number)
+    }
+}
+
 impl Worker {
-    pub(crate) fn new(site: Rc<Site>) -> Rc<Self> {
+    pub(crate) fn new(site: Rc<Site>, admission: Arc<Admission>) -> Rc<Self> {
         Rc::new(Self {
+            admission,
             site: RefCell::new(site),
             draining: Cell::new(false),
             date: RefCell::new(HttpDate::new()),
@@ -73,6 +101,17 @@ impl Worker {
         self.draining.set(true);
         for waker in self.seats.borrow().wakers.iter().flatten() {
             waker.wake_by_ref();
+        }
+    }
+
+    /// Has the connection leave that has waited for a request for longest, if there is one.
+    pub(crate) fn make_room(&self) {
+        let mut seats = self.seats.borrow_mut();
+        if let Some(oldest) = seats.idle.pop() {
+            seats.leaving.push(oldest);
+            if let Some(waker) = &seats.wakers[oldest] {
+                waker.wake_by_ref();
+            }
         }
     }
 

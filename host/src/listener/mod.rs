@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::TooMany;
 use crate::http::connection;
 use crate::http::worker::Worker;
 use crate::net::{Peer, Stream};
@@ -29,7 +30,8 @@ pub(crate) enum Listener {
 }
 
 impl Listener {
-    /// Accepts until `stop`, then takes what is waiting already and closes. Connections are tasks of `connections`.
+    /// Accepts until `stop`, then takes what is waiting already and closes. Connections are tasks of `connections`, and
+    /// each has a place: while there is none, nothing more is accepted.
     pub(crate) async fn run(self, worker: Rc<Worker>, connections: TaskTracker, stop: CancellationToken) {
         loop {
             let accepted = tokio::select! {
@@ -39,7 +41,19 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    connections.spawn_local(connection::serve(worker.clone(), stream, peer));
+                    let address = if let Peer::Ip(address) = peer { Some(address) } else { None };
+                    let entered = tokio::select! {
+                        biased;
+                        entered = worker.admission.enter(address, || worker.make_room()) => entered,
+                        () = stop.cancelled() => Ok(worker.admission.enter_anyway()),
+                    };
+                    match entered {
+                        Ok(place) => {
+                            connections.spawn_local(connection::serve(worker.clone(), stream, peer, place));
+                        }
+                        // With a reset, so that nothing of it is left in this system.
+                        Err(TooMany) => stream.abort(),
+                    }
                 }
                 // The client was gone before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -53,7 +67,8 @@ impl Listener {
         // end to it.
         for _ in 0..LAST_ACCEPTED {
             let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, self.accept()).await else { return };
-            connections.spawn_local(connection::serve(worker.clone(), stream, peer));
+            let place = worker.admission.enter_anyway();
+            connections.spawn_local(connection::serve(worker.clone(), stream, peer, place));
         }
     }
 

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Admission;
 use crate::config::{Config, Fault, Faults, ListenAddress, Place};
 use crate::listener::{self, Bound};
 use crate::plugins::PluginHost;
@@ -85,6 +86,7 @@ impl Proxy {
             None => None,
         };
         let metrics = Arc::new(Metrics::new(workers));
+        let admission = Admission::new(&config.server);
         let (drain, stop, ended) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let mut proxy = Self {
             addresses: bound.iter().map(|bound| bound.address.clone()).collect(),
@@ -112,6 +114,7 @@ impl Proxy {
                 bound: bound.clone(),
                 metrics: metrics.clone(),
                 access_log: proxy.access_log.as_ref().map(|log| log.logger()),
+                admission: admission.clone(),
                 drain: drain.clone(),
                 stop: stop.clone(),
             };
@@ -137,6 +140,7 @@ impl Proxy {
             parts: parts.clone(),
             metrics,
             access_log: proxy.access_log.clone(),
+            admission,
             host,
             orders,
             reread: proxy.reread.clone(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::admission::Keyed;
 use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings};
 use crate::plugins::{
     Kind, Limits, Member, Plugin, PluginError, PluginHost, ReadyBalancer, ReadyRetry, ReadyRewriter, Surroundings, Use,
@@ -15,6 +16,7 @@ use crate::plugins::{
 };
 use crate::router::Router;
 use crate::upstream::endpoint::{Endpoint, EndpointId, Loads};
+use crate::upstream::guards::Guards;
 use crate::upstream::health::Health;
 use crate::upstream::{Shared, Target};
 
@@ -25,6 +27,8 @@ pub(crate) struct Parts {
     pub(crate) router: Arc<Router>,
     /// In the order of the configuration.
     pub(crate) upstreams: Vec<Arc<Shared>>,
+    /// By route: what counts the requests of its `concurrency_limit`.
+    pub(crate) keyed: Vec<Option<Arc<Keyed>>>,
     /// What serves in each place. Read and written by the control thread's tasks.
     pub(crate) placed: Mutex<Vec<Placed>>,
 }
@@ -84,7 +88,9 @@ impl Parts {
             return Err(Faults { file: config.file.clone(), faults });
         }
         let router = Arc::new(Router::new(&config.routes));
-        Ok((Self { config, workers, router, upstreams, placed: Mutex::new(placed) }, blueprints))
+        let keyed = |route: &config::Route| route.concurrency_limit.as_ref().map(|limit| Keyed::new(limit.max));
+        let keyed = config.routes.iter().map(keyed).collect();
+        Ok((Self { config, workers, router, upstreams, keyed, placed: Mutex::new(placed) }, blueprints))
     }
 }
 
@@ -135,6 +141,7 @@ impl Builder<'_> {
             name: upstream.name.as_str().into(),
             loads: Arc::new(Loads::new(self.workers, endpoints.len())),
             health: Health::new(&endpoints, &limits, upstream, None),
+            guards: Guards::new(upstream, self.workers, None, Instant::now()),
             endpoints,
             targets,
             config: upstream.clone(),

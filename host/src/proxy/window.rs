@@ -8,13 +8,15 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::LocalSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{
-    self, AdminListener, AdminState, EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric,
-    PluginMetricValue, PluginStatus, Replacing, UpstreamStatus, Window,
+    self, AdminListener, AdminState, BreakerState, BreakerStatus, ConcurrencyStatus, EndpointState, EndpointStatus,
+    PluginFaults, PluginKind, PluginMetric, PluginMetricValue, PluginStatus, QueueStatus, Replacing, UpstreamStatus,
+    Window,
 };
+use crate::admission::{Admission, MEMORY_INTERVAL};
 use crate::listener::{Bound, Listener};
 use crate::plugins::{self, Cause, Kind, PluginHost, Use, UseStatus};
 use crate::proxy::operation;
@@ -26,13 +28,14 @@ use crate::telemetry::exposition::Exposition;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::health::Standing;
-use crate::upstream::{Shared, check};
+use crate::upstream::{Shared, breaker, check};
 
 /// What the control thread is started with.
 pub(super) struct Control {
     pub(super) parts: Arc<Parts>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) access_log: Option<Arc<AccessLog>>,
+    pub(super) admission: Arc<Admission>,
     /// Kept alive for the plugins' instances.
     pub(super) host: PluginHost,
     /// To each worker.
@@ -55,18 +58,27 @@ impl Control {
     }
 
     async fn serve(self) {
-        let Self { parts, metrics, access_log, host, orders, reread, admin, drain, ended } = self;
+        let Self { parts, metrics, access_log, admission, host, orders, reread, admin, drain, ended } = self;
         // They end with the thread.
         for shared in &parts.upstreams {
             for endpoint in shared.endpoints.iter().filter(|endpoint| !endpoint.down) {
                 tokio::task::spawn_local(check::run(shared.clone(), endpoint.id));
             }
         }
+        tokio::task::spawn_local(watch_memory(admission.clone()));
         let turnover = Arc::new(Turnover::new(parts.clone(), host, metrics.clone(), orders));
         tokio::task::spawn_local(operation::run(parts.clone(), turnover.clone(), reread));
         let token = parts.config.admin.as_ref().and_then(|admin| admin.token.clone());
-        let glass =
-            Glass { parts, metrics, turnover, begun: Instant::now(), shares: Mutex::default(), access_log, drain };
+        let glass = Glass {
+            parts,
+            metrics,
+            turnover,
+            begun: Instant::now(),
+            shares: Mutex::default(),
+            access_log,
+            admission,
+            drain,
+        };
         let state = Arc::new(AdminState::new(Arc::new(glass), token.as_deref()));
         match admin.map(|bound| bound.listener(0)) {
             Some(Ok(listener)) => {
@@ -85,6 +97,18 @@ impl Control {
     }
 }
 
+/// Measures this process's memory for as long as the thread lives.
+async fn watch_memory(admission: Arc<Admission>) {
+    let mut ticks = tokio::time::interval(MEMORY_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if admission.memory.measure() {
+            admission.wake();
+        }
+    }
+}
+
 /// What can be seen of the proxy.
 struct Glass {
     parts: Arc<Parts>,
@@ -94,6 +118,7 @@ struct Glass {
     /// By use: the CPU time it had taken when somebody looked, and its share until then.
     shares: Mutex<HashMap<String, CpuShare>>,
     access_log: Option<Arc<AccessLog>>,
+    admission: Arc<Admission>,
     drain: CancellationToken,
 }
 
@@ -110,6 +135,7 @@ impl Window for Glass {
 
     fn write_metrics(&self, out: &mut Exposition) {
         self.metrics.write(out);
+        self.admission.write_metrics(out);
         if let Some(log) = &self.access_log {
             log.write_metrics(out);
         }
@@ -212,10 +238,43 @@ fn upstream(shared: &Shared, now: Instant) -> UpstreamStatus {
             max_fails: shared.config.passive.max_fails,
         }
     };
+    let guards = &shared.guards;
     UpstreamStatus {
         name: shared.name.to_string(),
         balance: shared.config.balance.plugin.clone(),
         endpoints: shared.endpoints.iter().zip(&shared.config.endpoints).map(status).collect(),
+        queue: guards.gate.as_ref().map(|gate| QueueStatus {
+            requests: gate.inside(),
+            max_requests: shared.config.queue.max_requests,
+            pending: gate.pending(),
+            max_pending: shared.config.queue.max_pending,
+        }),
+        breaker: guards.breaker.as_ref().map(|guard| breaker(&guard.standing(now))),
+        concurrency: guards.concurrency.as_ref().map(|guard| {
+            let standing = guard.standing();
+            ConcurrencyStatus {
+                limit: standing.limit,
+                requests: standing.in_flight,
+                min_rtt: standing.min_rtt.map(|time| time.as_secs_f64()),
+                measuring: standing.is_measuring,
+            }
+        }),
+    }
+}
+
+fn breaker(standing: &breaker::Standing) -> BreakerStatus {
+    let (state, reason) = match standing.state {
+        breaker::State::Closed => (BreakerState::Closed, None),
+        breaker::State::HalfOpen => (BreakerState::HalfOpen, Some("a few requests try whether it is well again")),
+        breaker::State::Open => (BreakerState::Open, Some("too many of its requests failed; it rests for open_time")),
+    };
+    BreakerStatus {
+        state,
+        reason: reason.map(str::to_owned),
+        since: standing.since,
+        opened: standing.opened,
+        requests: standing.requests,
+        failures: standing.failures,
     }
 }
 

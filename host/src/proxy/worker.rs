@@ -12,10 +12,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::config;
 use crate::filters::LocalResponse;
 use crate::http::h1::Limits;
-use crate::http::site::{Action, Route, Site};
+use crate::http::site::{Action, Limit, Route, Site};
 use crate::http::worker::Worker;
 use crate::listener::Bound;
 use crate::proxy::orders::{Order, obey};
@@ -40,6 +41,7 @@ pub(crate) struct Job {
     pub(crate) bound: Arc<Vec<Bound>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: Option<AccessLogger>,
+    pub(crate) admission: Arc<Admission>,
     /// No new connections; exchanges finish.
     pub(crate) drain: CancellationToken,
     /// Nothing finishes.
@@ -58,7 +60,7 @@ impl Job {
     }
 
     async fn serve(self, started: impl FnOnce(io::Result<()>)) {
-        let Self { number, orders, parts, blueprint, bound, metrics, access_log, drain, stop } = self;
+        let Self { number, orders, parts, blueprint, bound, metrics, access_log, admission, drain, stop } = self;
         let listeners: io::Result<Vec<_>> = bound.iter().map(|bound| bound.listener(number)).collect();
         let listeners = match listeners {
             Ok(listeners) => listeners,
@@ -66,7 +68,7 @@ impl Job {
         };
         let own_metrics = metrics.worker(number);
         let site = Rc::new(build(number, &parts, blueprint, &metrics, access_log));
-        let worker = Worker::new(site.clone());
+        let worker = Worker::new(site.clone(), admission);
         let connections = TaskTracker::new();
         let accepting = TaskTracker::new();
         for listener in listeners {
@@ -122,7 +124,6 @@ fn build(
 ) -> Site {
     let config = &parts.config;
     let metrics = metrics.worker(number);
-    let workers = parts.workers;
     let decisions = blueprint.balancers.into_iter().zip(blueprint.retries);
     let upstreams: Vec<_> = parts
         .upstreams
@@ -130,18 +131,21 @@ fn build(
         .zip(decisions)
         .map(|(shared, (balancer, retry))| {
             let metrics = metrics.upstream(&shared.name);
-            Upstream::new(shared.clone(), number, workers, balancer.into_balancer(), retry.into_policy(), metrics, None)
+            Upstream::new(shared.clone(), number, balancer.into_balancer(), retry.into_policy(), metrics, None)
         })
         .collect();
     let routes = config
         .routes
         .iter()
+        .zip(&parts.keyed)
         .zip(blueprint.rewriters)
-        .map(|(route, rewriters)| Route {
+        .map(|((route, keyed), rewriters)| Route {
             name: route.name.as_str().into(),
             action: action(&route.action, &upstreams),
             filters: rewriters.into_iter().map(|rewriter| Replaceable::new(rewriter.into_filter())).collect(),
             timeout: route.timeout,
+            priority: route.priority,
+            limit: route.concurrency_limit.clone().zip(keyed.clone()).map(|(config, keyed)| Limit { keyed, config }),
             metrics: metrics.route(&route.name),
         })
         .collect();

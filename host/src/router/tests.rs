@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use regex::Regex;
 
 use super::*;
-use crate::config::{Action, PathPattern, Place};
+use crate::config::{Action, PathPattern, Place, Priority};
 
 fn any_host(path: PathPattern) -> Route {
     Route {
@@ -14,6 +14,8 @@ fn any_host(path: PathPattern) -> Route {
         action: Action::Upstream(0),
         rewrite: Vec::new(),
         timeout: None,
+        priority: Priority::default(),
+        concurrency_limit: None,
         place: Place::default(),
     }
 }
