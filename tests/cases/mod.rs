@@ -18,6 +18,7 @@ mod operation;
 mod plugins;
 mod rate_limit;
 mod real_nginx;
+mod reload;
 mod retry;
 mod retry_backoff;
 mod reuse;

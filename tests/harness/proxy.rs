@@ -5,7 +5,7 @@ use std::path::Path;
 
 use staunch::config::{Config, ListenAddress};
 
-use super::{Client, Response, Upstream};
+use super::{Client, Response, Upstream, eventually};
 
 /// A configuration's admin server.
 pub(crate) const ADMIN: &str = "[admin]\naddress = \"127.0.0.1:0\"\n";
@@ -83,6 +83,25 @@ impl Proxy {
             std::thread::park_timeout(std::time::Duration::from_millis(10));
         }
         assert_eq!(counted, value, "{sample}");
+    }
+
+    /// Has its file say this, and waits until that serves.
+    #[track_caller]
+    pub(crate) fn reload(&self, file: &Path, text: &str) {
+        let before = self.running.generation();
+        self.reread(file, text);
+        eventually(|| self.running.generation() > before);
+    }
+
+    /// Has its file say this, and asks it to read that.
+    pub(crate) fn reread(&self, file: &Path, text: &str) {
+        std::fs::write(file, complete(text)).expect("a file");
+        self.running.reread();
+    }
+
+    /// The number of the configuration that serves.
+    pub(crate) fn generation(&self) -> u64 {
+        self.running.generation()
     }
 
     pub(crate) fn drain(&self) {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crate::author::rig;
 use crate::config::Settings;
-use crate::plugins::{Kind, Limits, Plugin, PluginError, PluginHost, Simulation, Surroundings, Use, builtin, digest};
+use crate::plugins::{
+    Kind, Limits, Plugin, PluginError, PluginHost, Simulation, Surroundings, UpstreamNames, Use, builtin, digest,
+};
 use crate::upstream::endpoint::Loads;
 
 /// What stands behind a balancer that leaves a part of the decision to another: what a configuration has by default.
@@ -16,7 +18,7 @@ pub struct Subject {
     settings: Settings,
     builtin: Option<&'static str>,
     behind: Plugin,
-    upstreams: Arc<[Arc<str>]>,
+    upstreams: Arc<UpstreamNames>,
 }
 
 impl Subject {
@@ -48,7 +50,7 @@ impl Subject {
     /// Says which upstreams a rewriter may send requests to.
     #[must_use]
     pub fn with_upstreams(mut self, names: &[String]) -> Self {
-        self.upstreams = names.iter().map(|name| name.as_str().into()).collect();
+        self.upstreams = Arc::new(UpstreamNames::new(names.iter().map(|name| name.as_str().into())));
         self
     }
 

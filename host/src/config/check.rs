@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::fault::Fault;
-use super::listener::ListenAddress;
 use super::plugin::{OnFailure, PluginKind};
 use super::reader::Scope;
 use super::route::{PathPattern, Route};
@@ -111,20 +110,8 @@ fn check_plugins(config: &Config, scope: &Scope<'_>) {
 
 fn check_admin(config: &Config, scope: &Scope<'_>) {
     let Some(admin) = &config.admin else { return };
-    if let Some(listener) = config.listeners.iter().find(|listener| overlap(&admin.address, &listener.address)) {
+    if let Some(listener) = config.listeners.iter().find(|listener| admin.address.overlaps(&listener.address)) {
         let message = format!("`{}` is taken by the listener on `{}`", admin.address, listener.address);
         scope.fault(Fault::new(scope.admin, message));
-    }
-}
-
-/// Whether connections to one address would come to the other.
-fn overlap(one: &ListenAddress, other: &ListenAddress) -> bool {
-    match (one, other) {
-        (ListenAddress::Tcp(one), ListenAddress::Tcp(other)) => {
-            let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
-            let is_same = one.ip() == other.ip() || is_any && one.is_ipv4() == other.is_ipv4();
-            is_same && one.port() == other.port() && one.port() != 0
-        }
-        _ => one == other,
     }
 }

@@ -64,6 +64,18 @@ impl ListenAddress {
         }
     }
 
+    /// Whether connections to one address would come to the other.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(one), Self::Tcp(other)) => {
+                let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
+                let is_same = one.ip() == other.ip() || is_any && one.is_ipv4() == other.is_ipv4();
+                is_same && one.port() == other.port() && one.port() != 0
+            }
+            _ => self == other,
+        }
+    }
+
     /// Whether both cannot be listened on at once.
     pub(super) fn collides_with(&self, other: &Self) -> bool {
         self == other && !matches!(self, Self::Tcp(address) if address.port() == 0)

@@ -55,6 +55,8 @@ use tree::{Document, Lines};
 pub struct Config {
     /// Where it was read from; relative paths in it start at this file's folder. `None` for an embedded one.
     pub file: Option<PathBuf>,
+    /// What was read; empty for one that was made otherwise.
+    pub text: String,
     pub server: Server,
     pub admin: Option<Admin>,
     pub access_log: Option<AccessLog>,
@@ -106,6 +108,7 @@ impl Config {
         let scope = Scope::of(&document.root, file.and_then(Path::parent));
         let mut config = Self::read(&document, &scope);
         config.file = file.map(Path::to_owned);
+        text.clone_into(&mut config.text);
         check::check(&config, &scope);
         config.warnings = scope.warnings.take();
 
@@ -126,6 +129,7 @@ impl Config {
         let mut reader = Reader::new(&document.root, scope);
         Self {
             file: None,
+            text: String::new(),
             server: reader.table("server").map(Server::read).unwrap_or_default(),
             admin: reader.table("admin").and_then(Admin::read),
             access_log: reader.table("access_log").map(AccessLog::read),

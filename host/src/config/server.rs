@@ -13,6 +13,8 @@ use super::value;
 pub struct Server {
     /// Worker threads, 1 to 1024; `None` ("auto") is one for each core this process may use.
     pub workers: Option<NonZeroUsize>,
+    /// Whether a changed configuration file takes over by itself.
+    pub watch: bool,
     /// How long in-flight exchanges may take to finish after a stop was asked for ("30s").
     pub drain_timeout: Duration,
     /// For a whole request head ("60s", nginx's `client_header_timeout`).
@@ -49,6 +51,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             workers: None,
+            watch: false,
             drain_timeout: Duration::from_secs(30),
             client_header_timeout: Duration::from_secs(60),
             client_body_timeout: Duration::from_secs(60),
@@ -70,6 +73,7 @@ impl Server {
     pub(super) fn read(mut reader: Reader<'_>) -> Self {
         let workers = reader.optional::<Workers>("workers").and_then(|workers| workers.0);
         let mut server = Self { workers, ..Self::default() };
+        reader.set("watch", &mut server.watch);
         if let Some(DurationOrZero(timeout)) = reader.optional("drain_timeout") {
             server.drain_timeout = timeout;
         }

@@ -34,7 +34,7 @@ enum Next {
 /// Serves a connection until it ends.
 pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place: Place) {
     let site = worker.site();
-    let metrics = site.metrics.clone();
+    let metrics = site.ledger.metrics.clone();
     metrics.connections_accepted.increment();
     metrics.connections_active.increment();
     let mut client = Transport::new(stream, site.server.client_body_timeout, site.server.client_send_timeout);
@@ -57,12 +57,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place
                 break;
             }
         }
-        let site = worker.site();
         // The larger part of a connection's state exists only while requests are served.
-        match Box::pin(requests(&worker, &site, &mut client, peer)).await {
+        match Box::pin(requests(&worker, &mut client, peer)).await {
             Next::Rest => {
                 client.rest();
-                wait = site.server.client_keepalive_timeout;
+                wait = worker.site().server.client_keepalive_timeout;
             }
             Next::End(After::Linger) => {
                 linger(&mut client).await;
@@ -79,10 +78,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place
 }
 
 /// Serves requests as long as their bytes are there.
-async fn requests(worker: &Worker, site: &Site, transport: &mut Transport, peer: Peer) -> Next {
+async fn requests(worker: &Worker, transport: &mut Transport, peer: Peer) -> Next {
     loop {
         let mut exchange = worker.take_exchange(peer);
-        let after = request(worker, site, transport, &mut exchange).await;
+        let after = request(worker, transport, &mut exchange).await;
         worker.give_exchange(exchange);
         match after {
             Some(After::Keep) if worker.is_draining() => return Next::End(After::Close),
@@ -95,8 +94,12 @@ async fn requests(worker: &Worker, site: &Site, transport: &mut Transport, peer:
 }
 
 /// Reads one request and serves it. `None` when the client closed instead.
-async fn request(worker: &Worker, site: &Site, transport: &mut Transport, exchange: &mut Exchange) -> Option<After> {
-    let head = read_head(site, transport, exchange).await;
+async fn request(worker: &Worker, transport: &mut Transport, exchange: &mut Exchange) -> Option<After> {
+    let head = read_head(&worker.site(), transport, exchange).await;
+    // A request is served by what is configured when its head is there.
+    let site = worker.site();
+    (transport.read_timeout, transport.write_timeout) =
+        (site.server.client_body_timeout, site.server.client_send_timeout);
     let mut client = Client { transport, worker, keeps_alive: false };
     let refused = match head {
         Ok(false) => return None,
@@ -110,7 +113,7 @@ async fn request(worker: &Worker, site: &Site, transport: &mut Transport, exchan
         Err(error) => error,
     };
     let mut upload = Upload::new(BodyKind::None, false, None);
-    Some(refuse(site, &mut client, exchange, &mut upload, refused).await)
+    Some(refuse(&site, &mut client, exchange, &mut upload, refused).await)
 }
 
 /// Answers a request that goes nowhere. Nothing is known of what follows it on the connection, so that is closed.
@@ -124,17 +127,17 @@ async fn refuse(
     client.keeps_alive = false;
     let mut sent = Sent::default();
     let after = exchange::fail(client, exchange, upload, &error, &mut sent).await;
-    site.account(None, exchange, 0, sent.body, Some(&error));
+    site.ledger.enter(None, exchange, 0, sent.body, Some(&error));
     if after == After::Close { After::Linger } else { after }
 }
 
-async fn admit(site: &Site, client: &mut Client<'_>, exchange: &mut Exchange, kind: BodyKind) -> After {
+async fn admit(site: Rc<Site>, client: &mut Client<'_>, exchange: &mut Exchange, kind: BodyKind) -> After {
     let max = site.server.max_body_size;
     let mut upload = Upload::new(kind, h1::expects_continue(&exchange.request), max);
     if let (BodyKind::Length(length), Some(max)) = (kind, max)
         && length > max
     {
-        return refuse(site, client, exchange, &mut upload, ClientFault::TooLarge.into()).await;
+        return refuse(&site, client, exchange, &mut upload, ClientFault::TooLarge.into()).await;
     }
     exchange::serve(site, client, exchange, &mut upload).await
 }

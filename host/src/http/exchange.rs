@@ -2,12 +2,14 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::admission::KeyedInFlight;
 use crate::filters::{BodyChain, LocalResponse};
 use crate::http::error::ExchangeError;
 use crate::http::facts::Exchange;
@@ -20,7 +22,6 @@ use crate::http::upload::{Upload, UploadError};
 use crate::http::worker::Worker;
 use crate::http::{forwarded, respond};
 use crate::net::Transport;
-use crate::replaceable::Replaceable;
 use crate::upstream::{Response, Sending, UpstreamError, watch};
 
 /// The client's side of an exchange.
@@ -53,14 +54,37 @@ pub(crate) struct Sent {
     after: Option<After>,
 }
 
+/// What an exchange has come to without an error.
+enum Served {
+    Answered,
+    /// Both sides have left HTTP.
+    /// What counts it stays with it.
+    Upgraded(Box<Response>, Option<KeyedInFlight>),
+}
+
 /// Serves one request. The whole life of a request is this function.
-pub(crate) async fn serve(site: &Site, client: &mut Client<'_>, exchange: &mut Exchange, upload: &mut Upload) -> After {
+pub(crate) async fn serve(
+    site: Rc<Site>,
+    client: &mut Client<'_>,
+    exchange: &mut Exchange,
+    upload: &mut Upload,
+) -> After {
     let mut sent = Sent::default();
-    let route = site.route(exchange);
+    let route = site.route(exchange).cloned();
     let served = match &route {
-        Ok(_) if client.worker.admission.memory.is_short() => Err(ExchangeError::MemoryLimit),
-        Ok(route) => answer(site, route, client, exchange, upload, &mut sent).await,
+        Ok(route) => answer(&site, route, client, exchange, upload, &mut sent).await,
         Err(_) => Err(ExchangeError::NoRoute),
+    };
+    let (ledger, route) = (site.ledger.clone(), route.ok().map(|route| route.metrics.clone()));
+    let served = match served {
+        Ok(Served::Answered) => Ok(()),
+        Ok(Served::Upgraded(response, _counted)) => {
+            let idle = site.server.tunnel_timeout;
+            // A tunnel may stay for days, and needs nothing of what is configured meanwhile.
+            drop(site);
+            pass(client, response, idle).await
+        }
+        Err(error) => Err(error),
     };
     let error = served.err();
     let after = match (&error, sent.after) {
@@ -69,7 +93,7 @@ pub(crate) async fn serve(site: &Site, client: &mut Client<'_>, exchange: &mut E
         (Some(error), None) => fail(client, exchange, upload, error, &mut sent).await,
         (_, _) => After::Abort,
     };
-    site.account(route.ok(), exchange, upload.received(), sent.body, error.as_ref());
+    ledger.enter(route.as_deref(), exchange, upload.received(), sent.body, error.as_ref());
     after
 }
 
@@ -80,19 +104,21 @@ async fn answer(
     exchange: &mut Exchange,
     upload: &mut Upload,
     sent: &mut Sent,
-) -> Result<(), ExchangeError> {
+) -> Result<Served, ExchangeError> {
     exchange.route = route.name.clone();
-    // Until the exchange is over.
-    let _counted = route.count(exchange)?;
+    if client.worker.admission.memory.is_short() {
+        return Err(ExchangeError::MemoryLimit);
+    }
+    let counted = route.count(exchange)?;
     let target = route.target(exchange);
     if let Ok(upstream) = &target {
         exchange.upstream = upstream.name().clone();
     }
     forwarded::describe(exchange);
     let deadline = route.timeout.map(|timeout| exchange.started + timeout);
-    for filter in route.filters.iter().map(Replaceable::get).filter(|filter| filter.sides().request) {
+    for filter in route.filters.iter().map(|filter| filter.get()).filter(|filter| filter.sides().request) {
         if let Some(answer) = site::flow(filter.on_request(exchange))? {
-            return local(client, exchange, upload, answer, sent).await;
+            return local(client, exchange, upload, answer, sent).await.map(|()| Served::Answered);
         }
         if let Some(delay) = exchange.delay.take() {
             hold(client, upload, delay, deadline).await?;
@@ -106,9 +132,9 @@ async fn answer(
     }
     let mut upstream = match target {
         Ok(upstream) => upstream,
-        Err(answer) => return local(client, exchange, upload, answer, sent).await,
+        Err(answer) => return local(client, exchange, upload, answer, sent).await.map(|()| Served::Answered),
     };
-    if let Some(chosen) = exchange.send_to.and_then(|chosen| site.upstreams.get(chosen)) {
+    if let Some(chosen) = exchange.send_to.as_deref().and_then(|chosen| site.upstream(chosen)) {
         upstream = chosen;
         exchange.upstream = upstream.name().clone();
     }
@@ -127,17 +153,18 @@ async fn answer(
         .map_err(|error| ExchangeError::BadResponse(std::io::Error::other(error)))?;
     let reusable = h1::response_keeps_alive(&exchange.response) && kind != BodyKind::UntilClose;
     if exchange.response.status == 101 {
-        return upgrade(site, client, exchange, response, sent).await;
+        upgrade(client, exchange, sent)?;
+        return Ok(Served::Upgraded(Box::new(response), counted));
     }
     if let Some(answer) = route.rewrite_response(exchange)? {
         drop(response);
-        return local(client, exchange, upload, answer, sent).await;
+        return local(client, exchange, upload, answer, sent).await.map(|()| Served::Answered);
     }
     let chain = match kind {
         BodyKind::None if exchange.request.method() != "HEAD" => BodyChain::default(),
         _ => route.response_bodies(exchange)?,
     };
-    download(client, exchange, upload, response, kind, chain, reusable, sent).await
+    download(client, exchange, upload, response, kind, chain, reusable, sent).await.map(|()| Served::Answered)
 }
 
 /// Holds a request back while its client is there.
@@ -229,14 +256,8 @@ async fn download(
     Ok(())
 }
 
-/// Passes an agreed change of protocols on and leaves HTTP.
-async fn upgrade(
-    site: &Site,
-    client: &mut Client<'_>,
-    exchange: &Exchange,
-    mut response: Response,
-    sent: &mut Sent,
-) -> Result<(), ExchangeError> {
+/// Passes an agreed change of protocols on.
+fn upgrade(client: &mut Client<'_>, exchange: &Exchange, sent: &mut Sent) -> Result<(), ExchangeError> {
     let Some(protocols) = exchange.response.fields.known(Known::Upgrade).filter(|value| !value.is_empty()) else {
         let cause = std::io::Error::new(std::io::ErrorKind::InvalidData, "a 101 that names no protocol");
         return Err(ExchangeError::BadResponse(cause));
@@ -244,7 +265,12 @@ async fn upgrade(
     let options = ResponseOptions { date: &client.worker.date(), connection: ConnectionOption::Upgrade(protocols) };
     h1::encode_response(&mut client.transport.output, &exchange.response, Encoding::None, options);
     sent.after = Some(After::Abort);
-    match tunnel(client.transport, &mut response.connection.transport, site.server.tunnel_timeout).await {
+    Ok(())
+}
+
+/// Passes bytes between two sides that have left HTTP.
+async fn pass(client: &mut Client<'_>, mut response: Box<Response>, idle: Duration) -> Result<(), ExchangeError> {
+    match tunnel(client.transport, &mut response.connection.transport, idle).await {
         TunnelEnd::Idle => Err(ExchangeError::TunnelIdle),
         TunnelEnd::Closed | TunnelEnd::Broken => Ok(()),
     }

@@ -48,8 +48,8 @@ pub struct Facts {
     pub queued: Option<Duration>,
     /// How long a rewriter wants the request held back.
     pub delay: Option<Duration>,
-    /// The upstream that a rewriter chose in place of the route's, by its position in the configuration.
-    pub send_to: Option<usize>,
+    /// The name of the upstream that a rewriter chose in place of the route's.
+    pub send_to: Option<Arc<str>>,
     /// When the request's head was complete.
     pub started: Instant,
     /// How the latest attempt went: for the access log.

@@ -8,6 +8,7 @@ mod forwarded;
 pub mod h1;
 pub mod head;
 mod idle;
+pub(crate) mod ledger;
 mod pump;
 mod respond;
 pub(crate) mod site;

@@ -1,9 +1,8 @@
 //! What one worker serves: its routes with their filters and upstreams, built whole and replaced whole.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::admission::{Keyed, KeyedInFlight};
 use crate::config;
@@ -11,10 +10,10 @@ use crate::filters::{BodyBroken, BodyChain, BodyFilter, Filter, Flow, LocalRespo
 use crate::http::error::ExchangeError;
 use crate::http::facts::Exchange;
 use crate::http::h1::Limits;
+use crate::http::ledger::Ledger;
 use crate::replaceable::Replaceable;
 use crate::router::Router;
-use crate::telemetry::access_log::{AccessLogger, Record};
-use crate::telemetry::metrics::{RouteMetrics, WorkerMetrics};
+use crate::telemetry::metrics::RouteMetrics;
 use crate::upstream::{Upstream, key};
 
 /// What one worker serves.
@@ -23,17 +22,16 @@ pub(crate) struct Site {
     pub(crate) limits: Limits,
     pub(crate) router: Arc<Router>,
     /// In the order of the configuration, as the router numbers them.
-    pub(crate) routes: Vec<Route>,
+    pub(crate) routes: Vec<Rc<Route>>,
     pub(crate) upstreams: Vec<Rc<Upstream>>,
-    pub(crate) metrics: Arc<WorkerMetrics>,
-    pub(crate) access_log: Option<RefCell<AccessLogger>>,
+    pub(crate) ledger: Rc<Ledger>,
 }
 
 /// A match's consequences.
 pub(crate) struct Route {
     pub(crate) name: Arc<str>,
     pub(crate) action: Action,
-    pub(crate) filters: Vec<Replaceable<dyn Filter>>,
+    pub(crate) filters: Vec<Rc<Replaceable<dyn Filter>>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) priority: config::Priority,
     pub(crate) limit: Option<Limit>,
@@ -59,51 +57,13 @@ pub(crate) enum Action {
 }
 
 impl Site {
-    /// Counts and logs a finished exchange. The bytes are those of the bodies.
-    pub(crate) fn account(
-        &self,
-        route: Option<&Route>,
-        exchange: &Exchange,
-        received: u64,
-        sent: u64,
-        error: Option<&ExchangeError>,
-    ) {
-        let duration = exchange.started.elapsed();
-        let status = exchange.response.status;
-        route.map_or(&self.metrics.unrouted, |route| &route.metrics).finished(status, duration, received, sent);
-        if let Some(timeout) = error.and_then(ExchangeError::timeout) {
-            self.metrics.timed_out(timeout);
-        }
-        let Some(log) = &self.access_log else { return };
-        let request = &exchange.request;
-        log.borrow_mut().log(&Record {
-            time: SystemTime::now(),
-            client: exchange.client,
-            method: request.received_method(),
-            host: request.host(),
-            target: request.received_path_and_query(),
-            version: request.version,
-            status,
-            bytes_sent: sent,
-            bytes_received: received,
-            duration,
-            route: &exchange.route,
-            upstream: &exchange.upstream,
-            endpoint: &exchange.endpoint,
-            attempts: u32::try_from(exchange.tried.len()).unwrap_or(u32::MAX),
-            reused: exchange.attempt.reused,
-            queue_time: exchange.queued,
-            connect_time: exchange.attempt.connect_time,
-            response_time: exchange.attempt.response_time,
-            request_id: exchange.known_id(),
-            referer: request.fields.get(b"referer"),
-            user_agent: request.fields.get(b"user-agent"),
-            error: error.map(ExchangeError::name),
-        });
+    /// The upstream of a name.
+    pub(crate) fn upstream(&self, name: &str) -> Option<&Rc<Upstream>> {
+        self.upstreams.iter().find(|upstream| **upstream.name() == *name)
     }
 
     /// The route of a request.
-    pub(crate) fn route(&self, exchange: &Exchange) -> Result<&Route, ExchangeError> {
+    pub(crate) fn route(&self, exchange: &Exchange) -> Result<&Rc<Route>, ExchangeError> {
         self.router.route(&exchange.request).and_then(|index| self.routes.get(index)).ok_or(ExchangeError::NoRoute)
     }
 }
@@ -139,19 +99,20 @@ impl Route {
 
     /// Has the filters change the response, the last first; `Some` replaces it.
     pub(crate) fn rewrite_response(&self, exchange: &mut Exchange) -> Result<Option<LocalResponse>, ExchangeError> {
-        let filters = self.filters.iter().rev().map(Replaceable::get).filter(|filter| filter.sides().response);
+        let filters = self.filters.iter().rev().map(|filter| filter.get()).filter(|filter| filter.sides().response);
         filters.map(|filter| flow(filter.on_response(exchange))).find_map(Result::transpose).transpose()
     }
 
     /// What rewrites the request's body.
     pub(crate) fn request_bodies(&self, exchange: &mut Exchange) -> Result<BodyChain, ExchangeError> {
-        let filters = self.filters.iter().map(Replaceable::get).filter(|filter| filter.sides().request_body);
+        let filters = self.filters.iter().map(|filter| filter.get()).filter(|filter| filter.sides().request_body);
         chain(filters.map(|filter| filter.on_request_body(exchange)))
     }
 
     /// What rewrites the response's body, the last filter first.
     pub(crate) fn response_bodies(&self, exchange: &mut Exchange) -> Result<BodyChain, ExchangeError> {
-        let filters = self.filters.iter().rev().map(Replaceable::get).filter(|filter| filter.sides().response_body);
+        let filters =
+            self.filters.iter().rev().map(|filter| filter.get()).filter(|filter| filter.sides().response_body);
         chain(filters.map(|filter| filter.on_response_body(exchange)))
     }
 }

@@ -86,6 +86,11 @@ impl Worker {
         self.site.borrow().clone()
     }
 
+    /// Has another site be served to requests that come from now on.
+    pub(crate) fn turn(&self, site: Rc<Site>) {
+        self.site.replace(site);
+    }
+
     /// The time for a `date` field.
     pub(crate) fn date(&self) -> [u8; 29] {
         *self.date.borrow_mut().now()

@@ -4,8 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::config::ListenAddress;
@@ -14,9 +15,11 @@ use crate::listener::Listener;
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Listening sockets for every worker, not yet served.
+/// Listening sockets for every worker. They stay open while this holds them, so that a worker can begin anew.
 #[derive(Debug)]
 pub(crate) struct Bound {
+    /// As it was asked for.
+    pub(crate) asked: ListenAddress,
     /// With the port that was given, when 0 was asked for.
     pub(crate) address: ListenAddress,
     sockets: Sockets,
@@ -24,26 +27,29 @@ pub(crate) struct Bound {
 
 #[derive(Debug)]
 enum Sockets {
-    Tcp(Vec<std::net::TcpListener>),
-    Unix(UnixListener),
+    /// By worker; `None` once it has been let go.
+    Tcp(Vec<Mutex<Option<std::net::TcpListener>>>),
+    Unix(Mutex<Option<UnixListener>>),
 }
 
 /// Opens one address for `workers`. On TCP each worker has a socket of its own, and the kernel spreads connections
 /// over them (`SO_REUSEPORT`); a unix socket is shared.
-pub(crate) fn bind(address: &ListenAddress, workers: usize) -> io::Result<Bound> {
+/// `beside`: one's own sockets, which listen on a part of the same addresses and are about to go, are no hindrance.
+pub(crate) fn bind(address: &ListenAddress, workers: usize, beside: bool) -> io::Result<Bound> {
     match address {
-        ListenAddress::Tcp(address) => {
-            let first = tcp(*address, false)?;
-            let address = first.local_addr()?;
-            let mut sockets = vec![first];
+        ListenAddress::Tcp(wanted) => {
+            let first = tcp(*wanted, beside)?;
+            let given = first.local_addr()?;
+            let mut sockets = vec![Mutex::new(Some(first))];
             for _ in 1..workers {
-                sockets.push(tcp(address, true)?);
+                sockets.push(Mutex::new(Some(tcp(given, true)?)));
             }
-            Ok(Bound { address: ListenAddress::Tcp(address), sockets: Sockets::Tcp(sockets) })
+            let (asked, address) = (address.clone(), ListenAddress::Tcp(given));
+            Ok(Bound { asked, address, sockets: Sockets::Tcp(sockets) })
         }
         ListenAddress::Unix(path) => {
-            let socket = unix(path)?;
-            Ok(Bound { address: ListenAddress::Unix(path.clone()), sockets: Sockets::Unix(socket) })
+            let sockets = Sockets::Unix(Mutex::new(Some(unix(path)?)));
+            Ok(Bound { asked: address.clone(), address: address.clone(), sockets })
         }
     }
 }
@@ -53,18 +59,32 @@ impl Bound {
     pub(crate) fn listener(&self, worker: usize) -> io::Result<Listener> {
         match &self.sockets {
             Sockets::Tcp(sockets) => {
-                let socket = sockets.get(worker).ok_or(io::ErrorKind::NotFound)?.try_clone()?;
+                let socket = sockets.get(worker).ok_or(io::ErrorKind::NotFound)?.lock();
+                let socket = socket.as_ref().ok_or(io::ErrorKind::NotConnected)?.try_clone()?;
                 Ok(Listener::Tcp(tokio::net::TcpListener::from_std(socket)?))
             }
-            Sockets::Unix(socket) => Ok(Listener::Unix(tokio::net::UnixListener::from_std(socket.try_clone()?)?)),
+            Sockets::Unix(socket) => {
+                let socket = socket.lock();
+                let socket = socket.as_ref().ok_or(io::ErrorKind::NotConnected)?.try_clone()?;
+                Ok(Listener::Unix(tokio::net::UnixListener::from_std(socket)?))
+            }
         }
     }
 
-    /// The path of a unix socket, which has to be removed at the end.
-    pub(crate) fn path(&self) -> Option<&PathBuf> {
-        match &self.address {
-            ListenAddress::Unix(path) => Some(path),
-            ListenAddress::Tcp(_) => None,
+    /// Lets a worker's socket go: it closes when the worker closes its own. On a socket of all workers the first one
+    /// lets it go for all.
+    pub(crate) fn release(&self, worker: usize) {
+        match &self.sockets {
+            Sockets::Tcp(sockets) => drop(sockets.get(worker).and_then(|socket| socket.lock().take())),
+            Sockets::Unix(socket) => drop(socket.lock().take()),
+        }
+    }
+
+    /// Removes the file of a unix socket, at the end.
+    pub(crate) fn unlink(&self) {
+        if let ListenAddress::Unix(path) = &self.address {
+            // Somebody else may have removed it already.
+            let _ = std::fs::remove_file(path);
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::plugins::error::{ConfigIssue, Fault, PluginError};
 use crate::plugins::faults::{Breaker, Cause};
 use crate::plugins::host::Plugin;
 use crate::plugins::metrics::{Metrics, PluginMetric, bump};
+use crate::plugins::names::UpstreamNames;
 use crate::plugins::retry::ReadyRetry;
 use crate::plugins::rewriter::ReadyRewriter;
 use crate::plugins::shared::Shared;
@@ -47,8 +48,7 @@ pub(super) struct UseCore {
     pub(super) settings: Settings,
     /// The use of the balancer behind this one.
     pub(super) behind: Option<Use>,
-    /// The upstreams of the configuration.
-    pub(super) upstreams: Arc<[Arc<str>]>,
+    pub(super) upstreams: Arc<UpstreamNames>,
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) simulation: Option<Arc<Simulation>>,
@@ -108,7 +108,7 @@ pub struct Surroundings {
     /// For a balancer: the use of the one behind it.
     pub behind: Option<Use>,
     /// For a rewriter: the names of the upstreams there are.
-    pub upstreams: Arc<[Arc<str>]>,
+    pub upstreams: Arc<UpstreamNames>,
     /// A world of the caller's making. Faults in it are counted and not logged.
     pub simulation: Option<Arc<Simulation>>,
 }

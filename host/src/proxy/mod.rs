@@ -1,15 +1,17 @@
 //! The whole proxy: built from a configuration, run on its threads, drained at the end.
 
+mod assembly;
+mod blueprint;
 mod operation;
 mod orders;
 mod parts;
+mod running;
 mod turnover;
 mod window;
 mod worker;
 
-use std::io;
+use std::fmt;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
@@ -24,12 +26,12 @@ use crate::plugins::PluginHost;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 
-use parts::Parts;
+use parts::{Built, Parts};
+use running::{Running, cannot_listen};
 use window::Control;
-use worker::Job;
+use worker::{Job, Turn};
 
 /// A running proxy.
-#[derive(Debug)]
 pub struct Proxy {
     addresses: Vec<ListenAddress>,
     admin: Option<ListenAddress>,
@@ -39,8 +41,8 @@ pub struct Proxy {
     control: Option<JoinHandle<()>>,
     /// Told when every worker has ended.
     ended: CancellationToken,
-    sockets: Vec<PathBuf>,
-    access_log: Option<Arc<AccessLog>>,
+    admin_socket: Option<Arc<Bound>>,
+    running: Arc<Running>,
     reread: Arc<Notify>,
 }
 
@@ -55,7 +57,7 @@ pub struct StartError(#[from] Faults);
 /// Every fault of plugins and names.
 pub fn check(config: &Config) -> Result<(), StartError> {
     let host = PluginHost::new().map_err(|error| fault(config, format!("the plugin host did not start: {error}")))?;
-    Parts::build(config.clone(), &host, 1)?;
+    Parts::build(config.clone(), &host, 1, None)?;
     Ok(())
 }
 
@@ -68,13 +70,14 @@ impl Proxy {
         let host =
             PluginHost::new().map_err(|error| fault(&config, format!("the plugin host did not start: {error}")))?;
         let workers = workers(&config);
-        let (parts, blueprints) = Parts::build(config, &host, workers)?;
+        let Built { parts, blueprints, .. } = Parts::build(config, &host, workers, None)?;
         let parts = Arc::new(parts);
         let config = &parts.config;
-        let bound = Arc::new(bind(config, workers)?);
+        let bound = bind(config, workers)?;
         let admin = match &config.admin {
             Some(admin) => {
-                Some(listener::bind(&admin.address, 1).map_err(|error| cannot_listen(config, &admin.address, &error))?)
+                let bound = listener::bind(&admin.address, 1, false);
+                Some(Arc::new(bound.map_err(|error| faults(config, vec![cannot_listen(&admin.address, &error)]))?))
             }
             None => None,
         };
@@ -88,6 +91,15 @@ impl Proxy {
         let metrics = Arc::new(Metrics::new(workers));
         let admission = Admission::new(&config.server);
         let (drain, stop, ended) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let running = Arc::new(Running::new(
+            host,
+            metrics.clone(),
+            admission.clone(),
+            drain.clone(),
+            parts.clone(),
+            bound.clone(),
+            access_log,
+        ));
         let mut proxy = Self {
             addresses: bound.iter().map(|bound| bound.address.clone()).collect(),
             admin: admin.as_ref().map(|bound| bound.address.clone()),
@@ -96,24 +108,21 @@ impl Proxy {
             workers: Vec::new(),
             control: None,
             ended: ended.clone(),
-            sockets: bound.iter().chain(&admin).filter_map(|bound| bound.path().cloned()).collect(),
-            access_log,
+            admin_socket: admin.clone(),
+            running: running.clone(),
             reread: Arc::default(),
         };
 
         let (started, starts) = mpsc::channel();
-        let mut orders = Vec::new();
         for (number, blueprint) in blueprints.into_iter().enumerate() {
             let (give, obey) = unbounded_channel();
-            orders.push(give);
+            running.engage(give);
+            let access_log = running.access_log().map(|log| log.logger());
             let job = Job {
                 number,
                 orders: obey,
-                parts: parts.clone(),
-                blueprint,
-                bound: bound.clone(),
+                turn: Turn { parts: parts.clone(), blueprint, bound: bound.clone(), access_log: Some(access_log) },
                 metrics: metrics.clone(),
-                access_log: proxy.access_log.as_ref().map(|log| log.logger()),
                 admission: admission.clone(),
                 drain: drain.clone(),
                 stop: stop.clone(),
@@ -136,18 +145,7 @@ impl Proxy {
             }
         }
 
-        let control = Control {
-            parts: parts.clone(),
-            metrics,
-            access_log: proxy.access_log.clone(),
-            admission,
-            host,
-            orders,
-            reread: proxy.reread.clone(),
-            admin,
-            drain,
-            ended,
-        };
+        let control = Control { running, reread: proxy.reread.clone(), admin, ended };
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || control.run());
         proxy.control =
             Some(thread.map_err(|error| fault(&parts.config, format!("the control thread did not start: {error}")))?);
@@ -179,7 +177,12 @@ impl Proxy {
         (self.drain.clone(), self.stop.clone())
     }
 
-    /// Has the files of plugins read again; those that changed take over. Answers at once.
+    /// The number of the configuration that serves, from 1.
+    pub fn generation(&self) -> u64 {
+        self.running.generation()
+    }
+
+    /// Has the configuration and the files of plugins read again; what changed takes over. Answers at once.
     pub fn reread(&self) {
         self.reread.notify_one();
     }
@@ -203,12 +206,17 @@ impl Proxy {
         if let Some(control) = self.control.take() {
             well &= control.join().is_ok();
         }
-        for socket in self.sockets.drain(..) {
-            // Somebody else may have removed it already.
-            let _ = std::fs::remove_file(socket);
+        self.running.end();
+        if let Some(admin) = self.admin_socket.take() {
+            admin.unlink();
         }
-        self.access_log = None;
         well
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy").field("addresses", &self.addresses).finish_non_exhaustive()
     }
 }
 
@@ -224,22 +232,22 @@ fn workers(config: &Config) -> usize {
     config.server.workers.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
 }
 
-fn bind(config: &Config, workers: usize) -> Result<Vec<Bound>, Faults> {
+fn bind(config: &Config, workers: usize) -> Result<Vec<Arc<Bound>>, Faults> {
     let mut bound = Vec::new();
-    let mut faults = Vec::new();
+    let mut found = Vec::new();
     for listener in &config.listeners {
-        match listener::bind(&listener.address, workers) {
-            Ok(socket) => bound.push(socket),
-            Err(error) => faults.extend(cannot_listen(config, &listener.address, &error).faults),
+        match listener::bind(&listener.address, workers, false) {
+            Ok(socket) => bound.push(Arc::new(socket)),
+            Err(error) => found.push(cannot_listen(&listener.address, &error)),
         }
     }
-    if faults.is_empty() { Ok(bound) } else { Err(Faults { file: config.file.clone(), faults }) }
+    if found.is_empty() { Ok(bound) } else { Err(faults(config, found)) }
 }
 
-fn cannot_listen(config: &Config, address: &ListenAddress, error: &io::Error) -> Faults {
-    fault(config, format!("cannot listen on {address}: {error}"))
+fn faults(config: &Config, faults: Vec<Fault>) -> Faults {
+    Faults { file: config.file.clone(), faults }
 }
 
 fn fault(config: &Config, message: String) -> Faults {
-    Faults { file: config.file.clone(), faults: vec![Fault::new(Place::default(), message)] }
+    faults(config, vec![Fault::new(Place::default(), message)])
 }

@@ -1,4 +1,5 @@
-//! What the control thread has a worker do between two requests: replace plugins where they serve.
+//! What the control thread has a worker do between two requests: replace plugins where they serve, or turn to another
+//! configuration.
 
 use std::rc::Rc;
 
@@ -6,8 +7,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::filters::Filter;
 use crate::http::site::Site;
-use crate::plugins::{PluginError, ReadyBalancer, ReadyRetry, ReadyRewriter};
-use crate::proxy::parts::Seat;
+use crate::proxy::blueprint::{Ready, Seat};
+use crate::proxy::worker::{Post, Turn};
 use crate::replaceable::Replaceable;
 use crate::upstream::Upstream;
 use crate::upstream::balancer::Balancer;
@@ -23,51 +24,40 @@ pub(crate) enum Order {
     GoBack(Vec<Seat>, oneshot::Sender<()>),
     /// Lets go of what was kept in these places.
     Release(Vec<Seat>),
-}
-
-/// A plugin on its way to its place on a worker.
-pub(crate) enum Ready {
-    Balancer(ReadyBalancer),
-    Retry(ReadyRetry),
-    Rewriter(ReadyRewriter),
-}
-
-impl Ready {
-    /// Hands it what the one before it has learned.
-    pub(crate) fn restore(&mut self, state: &[u8]) -> Result<(), PluginError> {
-        match self {
-            Self::Balancer(balancer) => balancer.restore(state),
-            Self::Retry(retry) => retry.restore(state),
-            Self::Rewriter(rewriter) => rewriter.restore(state),
-        }
-    }
+    /// Serves another configuration from now on.
+    Turn(Box<Turn>, oneshot::Sender<()>),
 }
 
 /// Does what is ordered for as long as the worker serves.
-pub(super) async fn obey(site: Rc<Site>, mut orders: mpsc::UnboundedReceiver<Order>) {
+pub(super) async fn obey(post: Rc<Post>, mut orders: mpsc::UnboundedReceiver<Order>) {
     while let Some(order) = orders.recv().await {
+        let site = post.worker.site();
         // Who gave the order may have ended; it is done all the same.
         match order {
+            Order::Turn(turn, done) => {
+                post.turn(*turn);
+                let _ = done.send(());
+            }
             Order::Save(seats, answer) => {
-                let states = seats.into_iter().map(|seat| Place::of(&site, seat)?.save()).collect();
+                let states = seats.iter().map(|seat| Place::of(&site, seat)?.save()).collect();
                 drop(answer.send(states));
             }
             Order::Install { parts, keep, done } => {
                 for (seat, ready) in parts {
-                    if let Some(place) = Place::of(&site, seat) {
+                    if let Some(place) = Place::of(&site, &seat) {
                         place.install(ready, keep);
                     }
                 }
                 let _ = done.send(());
             }
             Order::GoBack(seats, done) => {
-                for place in seats.into_iter().filter_map(|seat| Place::of(&site, seat)) {
+                for place in seats.iter().filter_map(|seat| Place::of(&site, seat)) {
                     place.go_back();
                 }
                 let _ = done.send(());
             }
             Order::Release(seats) => {
-                for place in seats.into_iter().filter_map(|seat| Place::of(&site, seat)) {
+                for place in seats.iter().filter_map(|seat| Place::of(&site, seat)) {
                     place.release();
                 }
             }
@@ -83,14 +73,17 @@ enum Place<'s> {
 }
 
 impl<'s> Place<'s> {
-    fn of(site: &'s Site, seat: Seat) -> Option<Self> {
+    fn of(site: &'s Site, seat: &Seat) -> Option<Self> {
         Some(match seat {
             Seat::Balancer(upstream) => {
-                let upstream = site.upstreams.get(upstream)?;
+                let upstream = site.upstream(upstream)?;
                 Self::Balancer(upstream, &upstream.balancer)
             }
-            Seat::Retry(upstream) => Self::Retry(&site.upstreams.get(upstream)?.retry),
-            Seat::Rewriter { route, step } => Self::Rewriter(site.routes.get(route)?.filters.get(step)?),
+            Seat::Retry(upstream) => Self::Retry(&site.upstream(upstream)?.retry),
+            Seat::Rewriter { route, step } => {
+                let route = site.routes.iter().find(|known| known.name == *route)?;
+                Self::Rewriter(route.filters.get(*step)?)
+            }
         })
     }
 

@@ -1,7 +1,14 @@
 //! Everything a configuration needs before it can serve, built aside: plugins compiled and configured, names
 //! resolved. Nothing here listens or serves; all faults are found before anything is given up for it.
+//!
+//! # What is kept of the configuration before?
+//!
+//! An upstream that says the same, its plugins aside, stays as it is on every worker: connections, counts, health.
+//! One that says something else takes over what its endpoints have come to, by address. A plugin stays in its place
+//! when its entry, its settings and what it was told of endpoints are the same; it goes on with all it knows, in the
+//! version that serves.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
 
@@ -11,9 +18,9 @@ use tokio::time::Instant;
 use crate::admission::Keyed;
 use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings};
 use crate::plugins::{
-    Kind, Limits, Member, Plugin, PluginError, PluginHost, ReadyBalancer, ReadyRetry, ReadyRewriter, Surroundings, Use,
-    builtin, verify_digest,
+    Kind, Limits, Member, Plugin, PluginError, PluginHost, Surroundings, UpstreamNames, Use, builtin, verify_digest,
 };
+use crate::proxy::blueprint::{Blueprint, Part, Seat, UpstreamPlan};
 use crate::router::Router;
 use crate::upstream::endpoint::{Endpoint, EndpointId, Loads};
 use crate::upstream::guards::Guards;
@@ -31,6 +38,8 @@ pub(crate) struct Parts {
     pub(crate) keyed: Vec<Option<Arc<Keyed>>>,
     /// What serves in each place. Read and written by the control thread's tasks.
     pub(crate) placed: Mutex<Vec<Placed>>,
+    /// Common to all configurations.
+    pub(crate) names: Arc<UpstreamNames>,
 }
 
 /// A use of a plugin in its place. Behind it may be another, see [`Use::behind`].
@@ -40,57 +49,70 @@ pub(crate) struct Placed {
     pub(crate) used: Use,
 }
 
-/// A place where a plugin decides, by the numbers that upstreams and routes have in the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Seat {
-    Balancer(usize),
-    Retry(usize),
-    Rewriter { route: usize, step: usize },
-}
-
-/// What one worker turns into its own copy of everything: plugin instances, configured and ready to be called.
-pub(crate) struct Blueprint {
-    /// By upstream.
-    pub(crate) balancers: Vec<ReadyBalancer>,
-    /// By upstream.
-    pub(crate) retries: Vec<ReadyRetry>,
-    /// By route.
-    pub(crate) rewriters: Vec<Vec<ReadyRewriter>>,
+/// The parts of a configuration, with what each worker makes of them.
+pub(crate) struct Built {
+    pub(crate) parts: Parts,
+    /// One for each worker.
+    pub(crate) blueprints: Vec<Blueprint>,
+    /// Where the plugin that serves goes on as it is.
+    pub(crate) kept: HashSet<Seat>,
 }
 
 impl Parts {
-    /// Builds the parts of a configuration for `workers` threads, with a blueprint for each.
+    /// Builds the parts of a configuration for `workers` threads. `before`: what serves now.
     ///
     /// # Errors
     /// Every fault of every plugin and every name that cannot be resolved.
-    pub(crate) fn build(config: Config, host: &PluginHost, workers: usize) -> Result<(Self, Vec<Blueprint>), Faults> {
+    pub(crate) fn build(
+        config: Config,
+        host: &PluginHost,
+        workers: usize,
+        before: Option<&Self>,
+    ) -> Result<Built, Faults> {
+        let names = || config.upstreams.iter().map(|upstream| Arc::from(upstream.name.as_str()));
+        let all_names = match before {
+            Some(before) => {
+                before.names.add(names());
+                before.names.clone()
+            }
+            None => Arc::new(UpstreamNames::new(names())),
+        };
         let mut builder = Builder {
             config: &config,
             host,
             workers,
+            before: before.map(Before::new),
             plugins: HashMap::new(),
-            upstreams: config.upstreams.iter().map(|upstream| upstream.name.as_str().into()).collect(),
+            names: all_names.clone(),
             placed: Vec::new(),
+            kept: HashSet::new(),
             faults: Vec::new(),
         };
-        let upstreams: Vec<_> = config.upstreams.iter().map(|upstream| Arc::new(builder.upstream(upstream))).collect();
-        let mut blueprints: Vec<_> = (0..workers)
-            .map(|_| Blueprint { balancers: Vec::new(), retries: Vec::new(), rewriters: Vec::new() })
-            .collect();
-        for (number, shared) in upstreams.iter().enumerate() {
-            builder.decisions(number, shared, &mut blueprints);
+        let upstreams: Vec<_> = config.upstreams.iter().map(|upstream| builder.upstream(upstream)).collect();
+        let mut blueprints: Vec<_> =
+            (0..workers).map(|_| Blueprint { upstreams: Vec::new(), rewriters: Vec::new() }).collect();
+        for (shared, config) in upstreams.iter().zip(&config.upstreams) {
+            builder.decisions(shared, config, &mut blueprints);
         }
-        for (number, route) in config.routes.iter().enumerate() {
-            builder.rewriters(number, route, &mut blueprints);
+        for route in &config.routes {
+            builder.rewriters(route, &mut blueprints);
         }
-        let Builder { placed, faults, .. } = builder;
+        let Builder { placed, faults, kept, .. } = builder;
         if !faults.is_empty() {
+            if let Some(before) = before {
+                before.names.set(before.config.upstreams.iter().map(|upstream| Arc::from(upstream.name.as_str())));
+            }
             return Err(Faults { file: config.file.clone(), faults });
         }
         let router = Arc::new(Router::new(&config.routes));
-        let keyed = |route: &config::Route| route.concurrency_limit.as_ref().map(|limit| Keyed::new(limit.max));
-        let keyed = config.routes.iter().map(keyed).collect();
-        Ok((Self { config, workers, router, upstreams, keyed, placed: Mutex::new(placed) }, blueprints))
+        let keyed = config.routes.iter().map(|route| keyed(route, before)).collect();
+        let parts = Self { config, workers, router, upstreams, keyed, placed: Mutex::new(placed), names: all_names };
+        Ok(Built { parts, blueprints, kept })
+    }
+
+    /// The upstream of a name.
+    pub(crate) fn upstream(&self, name: &str) -> Option<&Arc<Shared>> {
+        self.upstreams.iter().find(|shared| *shared.name == *name)
     }
 }
 
@@ -101,12 +123,41 @@ impl Placed {
     }
 }
 
-impl Seat {
-    pub(crate) fn kind(self) -> Kind {
-        match self {
-            Self::Balancer(_) => Kind::Balancer,
-            Self::Retry(_) => Kind::Retry,
-            Self::Rewriter { .. } => Kind::Rewriter,
+/// What serves now, to be found by name.
+struct Before<'b> {
+    parts: &'b Parts,
+    upstreams: HashMap<&'b str, usize>,
+    routes: HashMap<&'b str, &'b config::Route>,
+    uses: HashMap<Seat, Use>,
+    /// The versions that serve.
+    serving: HashMap<String, Plugin>,
+}
+
+impl<'b> Before<'b> {
+    fn new(parts: &'b Parts) -> Self {
+        let placed = parts.placed.lock().clone();
+        let plugins = placed.iter().flat_map(Placed::uses).map(Use::plugin);
+        Self {
+            parts,
+            upstreams: parts.config.upstreams.iter().enumerate().map(|(at, u)| (u.name.as_str(), at)).collect(),
+            routes: parts.config.routes.iter().map(|route| (route.name.as_str(), route)).collect(),
+            serving: plugins.map(|plugin| (plugin.name().to_owned(), plugin.clone())).collect(),
+            uses: placed.into_iter().map(|placed| (placed.seat, placed.used)).collect(),
+        }
+    }
+
+    /// An upstream as it was, with the same name.
+    fn upstream(&self, name: &str) -> Option<(&'b config::Upstream, &'b Arc<Shared>)> {
+        let at = *self.upstreams.get(name)?;
+        Some((&self.parts.config.upstreams[at], &self.parts.upstreams[at]))
+    }
+
+    /// Which plugin was wanted in a place.
+    fn wanted(&self, seat: &Seat) -> Option<&'b PluginUse> {
+        match seat {
+            Seat::Balancer(name) => Some(&self.upstream(name)?.0.balance),
+            Seat::Retry(name) => Some(&self.upstream(name)?.0.retry.policy),
+            Seat::Rewriter { route, step } => self.routes.get(&**route)?.rewrite.get(*step),
         }
     }
 }
@@ -115,16 +166,26 @@ struct Builder<'c> {
     config: &'c Config,
     host: &'c PluginHost,
     workers: usize,
+    before: Option<Before<'c>>,
     /// By name; `None` for one whose faults have been told.
     plugins: HashMap<String, Option<Plugin>>,
-    /// Their names.
-    upstreams: Arc<[Arc<str>]>,
+    names: Arc<UpstreamNames>,
     placed: Vec<Placed>,
+    kept: HashSet<Seat>,
     faults: Vec<Fault>,
 }
 
 impl Builder<'_> {
-    fn upstream(&mut self, upstream: &config::Upstream) -> Shared {
+    fn upstream(&mut self, upstream: &config::Upstream) -> Arc<Shared> {
+        let before = self.before.as_ref().and_then(|before| before.upstream(&upstream.name));
+        let targets: Vec<_> =
+            upstream.endpoints.iter().map(|endpoint| self.target(upstream, endpoint, before)).collect();
+        if let Some((config, shared)) = before
+            && is_alike(config, upstream)
+            && shared.targets == targets
+        {
+            return shared.clone();
+        }
         let endpoint = |(id, endpoint): (usize, &config::Endpoint)| Endpoint {
             id: id as EndpointId,
             address: endpoint.text.as_str().into(),
@@ -135,85 +196,121 @@ impl Builder<'_> {
             down: endpoint.down,
         };
         let endpoints: Vec<_> = upstream.endpoints.iter().enumerate().map(endpoint).collect();
-        let targets = upstream.endpoints.iter().map(|endpoint| self.target(upstream, endpoint)).collect();
         let limits: Vec<_> = upstream.endpoints.iter().map(|endpoint| endpoint.max_connections).collect();
-        Shared {
+        let known = before.map(|(_, shared)| (&shared.endpoints[..], &shared.health));
+        Arc::new(Shared {
             name: upstream.name.as_str().into(),
             loads: Arc::new(Loads::new(self.workers, endpoints.len())),
-            health: Health::new(&endpoints, &limits, upstream, None),
-            guards: Guards::new(upstream, self.workers, None, Instant::now()),
+            health: Health::new(&endpoints, &limits, upstream, known),
+            guards: Guards::new(upstream, self.workers, before.map(|(_, shared)| &shared.guards), Instant::now()),
             endpoints,
             targets,
             config: upstream.clone(),
-        }
+        })
     }
 
-    fn target(&mut self, upstream: &config::Upstream, endpoint: &config::Endpoint) -> Target {
-        match &endpoint.address {
-            EndpointAddress::Unix(path) => Target::Unix(path.clone()),
-            EndpointAddress::Tcp { host, port } => match (host.as_str(), *port).to_socket_addrs() {
-                Ok(addresses) => Target::Tcp(addresses.collect()),
-                Err(error) => {
-                    let message = format!("endpoint `{}` of upstream `{}`: {error}", endpoint.text, upstream.name);
-                    self.fault(upstream.balance.place, message);
-                    Target::Tcp(Vec::new())
-                }
-            },
+    /// Where an endpoint is. A name that is not known now keeps the addresses it had.
+    fn target(
+        &mut self,
+        upstream: &config::Upstream,
+        endpoint: &config::Endpoint,
+        before: Option<(&config::Upstream, &Arc<Shared>)>,
+    ) -> Target {
+        let (host, port) = match &endpoint.address {
+            EndpointAddress::Unix(path) => return Target::Unix(path.clone()),
+            EndpointAddress::Tcp { host, port } => (host.as_str(), *port),
+        };
+        let error = match (host, port).to_socket_addrs() {
+            Ok(addresses) => return Target::Tcp(addresses.collect()),
+            Err(error) => error,
+        };
+        let known = before.and_then(|(config, shared)| {
+            let at = config.endpoints.iter().position(|known| known.address == endpoint.address)?;
+            shared.targets.get(at)
+        });
+        let (upstream_name, address) = (&upstream.name, &endpoint.text);
+        if let Some(known) = known {
+            tracing::warn!(upstream = %upstream_name, endpoint = %address, %error, "its name is not known now; the addresses it had stay");
+            return known.clone();
         }
+        let message = format!("endpoint `{address}` of upstream `{upstream_name}`: {error}");
+        self.fault(upstream.balance.place, message);
+        Target::Tcp(Vec::new())
     }
 
     /// The balancer and the retry policy of an upstream, for every worker.
-    fn decisions(&mut self, number: usize, shared: &Arc<Shared>, blueprints: &mut [Blueprint]) {
-        let Shared { config, name, loads, .. } = &**shared;
+    fn decisions(&mut self, shared: &Arc<Shared>, config: &config::Upstream, blueprints: &mut [Blueprint]) {
+        let Shared { name, loads, .. } = &**shared;
+        let before = self.before.as_ref().and_then(|before| before.upstream(name));
+        let keep = before.is_some_and(|(_, before)| Arc::ptr_eq(before, shared));
+        for blueprint in blueprints.iter_mut() {
+            blueprint.upstreams.push(UpstreamPlan { keep, balancer: Part::Keep, retry: Part::Keep });
+        }
+        let plan = |blueprint: &mut Blueprint| blueprint.upstreams.len() - 1;
         let members = members(shared, Instant::now());
+        let seat = Seat::Balancer(name.clone());
         self.each(
-            Seat::Balancer(number),
+            seat,
+            keep,
             &config.balance,
             &format!("upstream {name}: balance"),
             blueprints,
             |used, worker, blueprint| {
-                blueprint.balancers.push(used.balancer(worker, members.clone(), loads.clone())?);
+                let at = plan(blueprint);
+                blueprint.upstreams[at].balancer = Part::New(used.balancer(worker, members.clone(), loads.clone())?);
                 Ok(())
             },
         );
+        let seat = Seat::Retry(name.clone());
         let policy = &config.retry.policy;
-        let name = format!("upstream {name}: retry");
-        self.each(Seat::Retry(number), policy, &name, blueprints, |used, worker, blueprint| {
-            blueprint.retries.push(used.retry(worker)?);
+        self.each(seat, true, policy, &format!("upstream {name}: retry"), blueprints, |used, worker, blueprint| {
+            let at = plan(blueprint);
+            blueprint.upstreams[at].retry = Part::New(used.retry(worker)?);
             Ok(())
         });
     }
 
-    fn rewriters(&mut self, number: usize, route: &config::Route, blueprints: &mut [Blueprint]) {
+    fn rewriters(&mut self, route: &config::Route, blueprints: &mut [Blueprint]) {
         for blueprint in blueprints.iter_mut() {
-            blueprint.rewriters.push(Vec::new());
+            blueprint.rewriters.push(route.rewrite.iter().map(|_| Part::Keep).collect());
         }
         for (step, rewriter) in route.rewrite.iter().enumerate() {
             let name = format!("route {}: rewrite {}", route.name, step + 1);
-            self.each(
-                Seat::Rewriter { route: number, step },
-                rewriter,
-                &name,
-                blueprints,
-                |used, worker, blueprint| {
-                    let ready = used.rewriter(worker)?;
-                    blueprint.rewriters.last_mut().expect("pushed above").push(ready);
-                    Ok(())
-                },
-            );
+            let seat = Seat::Rewriter { route: route.name.as_str().into(), step };
+            self.each(seat, true, rewriter, &name, blueprints, |used, worker, blueprint| {
+                let ready = used.rewriter(worker)?;
+                blueprint.rewriters.last_mut().expect("pushed above")[step] = Part::New(ready);
+                Ok(())
+            });
         }
     }
 
-    /// Makes a use of a plugin, and an instance of it for each worker.
+    /// Has a plugin decide in a place: the one that serves there if it may stay and is the same, or else a use of the
+    /// plugin with an instance for each worker. `may_stay`: what an instance was told of endpoints still holds.
     fn each(
         &mut self,
         seat: Seat,
+        may_stay: bool,
         wanted: &PluginUse,
         name: &str,
         blueprints: &mut [Blueprint],
         mut instantiate: impl FnMut(&Use, usize, &mut Blueprint) -> Result<(), PluginError>,
     ) {
-        let Some(used) = self.used(seat.kind(), wanted, name) else { return };
+        let same = self.same_use(&seat, wanted);
+        if let Some(used) = &same
+            && may_stay
+        {
+            self.kept.insert(seat.clone());
+            self.placed.push(Placed { seat, used: used.clone() });
+            return;
+        }
+        let used = match same {
+            Some(used) => Ok(used),
+            None => match self.used(seat.kind(), wanted, name) {
+                Some(used) => used,
+                None => return,
+            },
+        };
         let made = used.and_then(|used| {
             for (worker, blueprint) in blueprints.iter_mut().enumerate() {
                 instantiate(&used, worker, blueprint)?;
@@ -231,6 +328,15 @@ impl Builder<'_> {
             }
             Err(error) => self.fault(wanted.place, format!("{name}: {}", chain(&error))),
         }
+    }
+
+    /// The use that serves in a place, if the same is wanted there.
+    fn same_use(&self, seat: &Seat, wanted: &PluginUse) -> Option<Use> {
+        let before = self.before.as_ref()?;
+        let used = before.uses.get(seat)?;
+        let is_same = before.wanted(seat) == Some(wanted)
+            && used.chain().all(|used| is_same_entry(&before.parts.config, self.config, used.plugin().name()));
+        is_same.then(|| used.clone())
     }
 
     /// A use of a plugin with what is around it; `None` when a fault was told.
@@ -252,14 +358,20 @@ impl Builder<'_> {
                 Err(error) => return Some(Err(error)),
             },
         };
-        let around = Surroundings { behind, upstreams: self.upstreams.clone(), ..Surroundings::default() };
+        let around = Surroundings { behind, upstreams: self.names.clone(), ..Surroundings::default() };
         Some(plugin.use_in(kind, name, &wanted.settings, around))
     }
 
-    /// A plugin by its name, loaded at its first use.
+    /// A plugin by its name: the version that serves if its entry is the same, or else its file, read at its first use.
     fn plugin(&mut self, name: &str, place: Place) -> Option<Plugin> {
         if let Some(known) = self.plugins.get(name) {
             return known.clone();
+        }
+        if let Some(before) = &self.before
+            && is_same_entry(&before.parts.config, self.config, name)
+            && let Some(serving) = before.serving.get(name)
+        {
+            return Some(serving.clone());
         }
         let own = self.config.plugins.iter().find(|plugin| plugin.name == name);
         let loaded = self.load(name, own);
@@ -288,6 +400,31 @@ impl Builder<'_> {
     fn fault(&mut self, place: Place, message: String) {
         self.faults.push(Fault::new(place, message));
     }
+}
+
+/// Whether two upstreams say the same, the plugins they name aside.
+fn is_alike(one: &config::Upstream, other: &config::Upstream) -> bool {
+    let mut one = one.clone();
+    one.balance.clone_from(&other.balance);
+    one.retry.policy.clone_from(&other.retry.policy);
+    one == *other
+}
+
+/// What counts the requests of a route's `concurrency_limit`; if the route had the same before, the same.
+fn keyed(route: &config::Route, before: Option<&Parts>) -> Option<Arc<Keyed>> {
+    let limit = route.concurrency_limit.as_ref()?;
+    let known = before.and_then(|before| {
+        let at = before.config.routes.iter().position(|known| known.name == route.name)?;
+        let known = before.config.routes[at].concurrency_limit.as_ref();
+        before.keyed[at].clone().filter(|_| known == Some(limit))
+    });
+    Some(known.unwrap_or_else(|| Keyed::new(limit.max)))
+}
+
+/// Whether two configurations say the same of a plugin.
+fn is_same_entry(one: &Config, other: &Config, name: &str) -> bool {
+    let entry = |config: &Config| config.plugins.iter().position(|plugin| plugin.name == name);
+    entry(one).map(|at| &one.plugins[at]) == entry(other).map(|at| &other.plugins[at])
 }
 
 /// The endpoints of an upstream with what may have traffic now.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -17,33 +16,23 @@ use crate::admin::{
     Window,
 };
 use crate::admission::{Admission, MEMORY_INTERVAL};
-use crate::listener::{Bound, Listener};
-use crate::plugins::{self, Cause, Kind, PluginHost, Use, UseStatus};
-use crate::proxy::operation;
-use crate::proxy::orders::Order;
+use crate::config;
+use crate::listener::{self, Bound, Listener};
+use crate::plugins::{self, Cause, Kind, Use, UseStatus};
+use crate::proxy::operation::Operation;
 use crate::proxy::parts::{Parts, Placed};
-use crate::proxy::turnover::Turnover;
-use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::exposition::Exposition;
-use crate::telemetry::metrics::Metrics;
+use crate::proxy::running::Running;
+use crate::telemetry::exposition::{self, Exposition};
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::health::Standing;
 use crate::upstream::{Shared, breaker, check};
 
 /// What the control thread is started with.
 pub(super) struct Control {
-    pub(super) parts: Arc<Parts>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) access_log: Option<Arc<AccessLog>>,
-    pub(super) admission: Arc<Admission>,
-    /// Kept alive for the plugins' instances.
-    pub(super) host: PluginHost,
-    /// To each worker.
-    pub(super) orders: Vec<UnboundedSender<Order>>,
-    /// Tells when the files of plugins are to be read again.
+    pub(super) running: Arc<Running>,
+    /// Tells when the configuration and the files of plugins are to be read again.
     pub(super) reread: Arc<Notify>,
-    pub(super) admin: Option<Bound>,
-    pub(super) drain: CancellationToken,
+    pub(super) admin: Option<Arc<Bound>>,
     pub(super) ended: CancellationToken,
 }
 
@@ -58,42 +47,124 @@ impl Control {
     }
 
     async fn serve(self) {
-        let Self { parts, metrics, access_log, admission, host, orders, reread, admin, drain, ended } = self;
+        let Self { running, reread, admin, ended } = self;
+        let operation = Arc::new(Operation::new(running.clone()));
         // They end with the thread.
-        for shared in &parts.upstreams {
-            for endpoint in shared.endpoints.iter().filter(|endpoint| !endpoint.down) {
-                tokio::task::spawn_local(check::run(shared.clone(), endpoint.id));
+        tokio::task::spawn_local(operation.clone().run(reread));
+        tokio::task::spawn_local(watch_memory(running.admission.clone()));
+        let mut checks = Checks::default();
+        let mut server = Server::new(operation);
+        server.serve(&running.parts(), admin);
+        let mut changes = running.watch();
+        loop {
+            let parts = changes.borrow_and_update().clone();
+            checks.adopt(&parts.upstreams);
+            server.adopt(&parts);
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = ended.cancelled() => break,
             }
         }
-        tokio::task::spawn_local(watch_memory(admission.clone()));
-        let turnover = Arc::new(Turnover::new(parts.clone(), host, metrics.clone(), orders));
-        tokio::task::spawn_local(operation::run(parts.clone(), turnover.clone(), reread));
-        let token = parts.config.admin.as_ref().and_then(|admin| admin.token.clone());
-        let glass = Glass {
-            parts,
-            metrics,
-            turnover,
-            begun: Instant::now(),
-            shares: Mutex::default(),
-            access_log,
-            admission,
-            drain,
-        };
-        let state = Arc::new(AdminState::new(Arc::new(glass), token.as_deref()));
-        match admin.map(|bound| bound.listener(0)) {
-            Some(Ok(listener)) => {
-                let listener = match listener {
-                    Listener::Tcp(listener) => AdminListener::Tcp(listener),
-                    Listener::Unix(listener) => AdminListener::Unix(listener),
-                };
-                if let Err(error) = admin::serve(listener, state, ended.clone()).await {
-                    tracing::error!(%error, "the admin server ended");
+        server.end().await;
+    }
+}
+
+/// The checks under way, by upstream.
+#[derive(Default)]
+struct Checks(Vec<(Arc<Shared>, Vec<tokio::task::JoinHandle<()>>)>);
+
+impl Checks {
+    /// Checks these and no others.
+    fn adopt(&mut self, upstreams: &[Arc<Shared>]) {
+        self.0.retain(|(known, checks)| {
+            let stays = upstreams.iter().any(|shared| Arc::ptr_eq(shared, known));
+            if !stays {
+                checks.iter().for_each(tokio::task::JoinHandle::abort);
+            }
+            stays
+        });
+        for shared in upstreams {
+            if !self.0.iter().any(|(known, _)| Arc::ptr_eq(shared, known)) {
+                let endpoints = shared.endpoints.iter().filter(|endpoint| !endpoint.down);
+                let checks =
+                    endpoints.map(|endpoint| tokio::task::spawn_local(check::run(shared.clone(), endpoint.id)));
+                self.0.push((shared.clone(), checks.collect()));
+            }
+        }
+    }
+}
+
+/// The admin server, wherever it is to be now.
+struct Server {
+    operation: Arc<Operation>,
+    serving: Option<Serving>,
+}
+
+struct Serving {
+    config: config::Admin,
+    bound: Arc<Bound>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Server {
+    fn new(operation: Arc<Operation>) -> Self {
+        Self { operation, serving: None }
+    }
+
+    /// Moves to where a configuration wants it. Where it cannot be, it stays.
+    fn adopt(&mut self, parts: &Parts) {
+        let serving = self.serving.as_ref();
+        if serving.map(|serving| &serving.config) == parts.config.admin.as_ref() {
+            return;
+        }
+        let same =
+            serving.filter(|now| parts.config.admin.as_ref().is_some_and(|new| new.address == now.config.address));
+        let bound = match (&parts.config.admin, same) {
+            (Some(_), Some(now)) => Some(now.bound.clone()),
+            (Some(admin), None) => match listener::bind(&admin.address, 1, false) {
+                Ok(bound) => Some(Arc::new(bound)),
+                Err(error) => {
+                    return tracing::error!(address = %admin.address, %error, "the admin server stays where it is");
                 }
+            },
+            (None, _) => None,
+        };
+        if let Some(old) = self.serving.take() {
+            old.stop.cancel();
+            if bound.as_ref().is_none_or(|bound| !Arc::ptr_eq(bound, &old.bound)) {
+                old.bound.unlink();
             }
-            Some(Err(error)) => tracing::error!(%error, "there is no admin server"),
-            None => {}
         }
-        ended.cancelled().await;
+        self.serve(parts, bound);
+    }
+
+    fn serve(&mut self, parts: &Parts, bound: Option<Arc<Bound>>) {
+        let Some((bound, config)) = bound.zip(parts.config.admin.clone()) else { return };
+        let listener = match bound.listener(0) {
+            Ok(Listener::Tcp(listener)) => AdminListener::Tcp(listener),
+            Ok(Listener::Unix(listener)) => AdminListener::Unix(listener),
+            Err(error) => return tracing::error!(%error, "there is no admin server"),
+        };
+        let glass = Glass { operation: self.operation.clone(), begun: Instant::now(), shares: Mutex::default() };
+        let state = Arc::new(AdminState::new(Arc::new(glass), config.token.as_deref()));
+        let stop = CancellationToken::new();
+        let until = stop.clone();
+        let task = tokio::task::spawn_local(async move {
+            if let Err(error) = admin::serve(listener, state, until).await {
+                tracing::error!(%error, "the admin server ended");
+            }
+        });
+        self.serving = Some(Serving { config, bound, stop, task });
+    }
+
+    /// Ends once what is being answered has been answered.
+    async fn end(&mut self) {
+        let Some(serving) = self.serving.take() else { return };
+        serving.stop.cancel();
+        serving.bound.unlink();
+        // A server that panicked has ended too.
+        let _ = serving.task.await;
     }
 }
 
@@ -111,15 +182,10 @@ async fn watch_memory(admission: Arc<Admission>) {
 
 /// What can be seen of the proxy.
 struct Glass {
-    parts: Arc<Parts>,
-    metrics: Arc<Metrics>,
-    turnover: Arc<Turnover>,
+    operation: Arc<Operation>,
     begun: Instant,
     /// By use: the CPU time it had taken when somebody looked, and its share until then.
     shares: Mutex<HashMap<String, CpuShare>>,
-    access_log: Option<Arc<AccessLog>>,
-    admission: Arc<Admission>,
-    drain: CancellationToken,
 }
 
 struct CpuShare {
@@ -130,37 +196,47 @@ struct CpuShare {
 
 impl Window for Glass {
     fn ready(&self) -> bool {
-        !self.drain.is_cancelled()
+        !self.operation.running.drain.is_cancelled()
     }
 
     fn write_metrics(&self, out: &mut Exposition) {
-        self.metrics.write(out);
-        self.admission.write_metrics(out);
-        if let Some(log) = &self.access_log {
+        let running = &self.operation.running;
+        running.metrics.write(out);
+        running.admission.write_metrics(out);
+        let help = "The number of the configuration that serves.";
+        out.family("staunch_config_generation", exposition::Kind::Gauge, help);
+        out.sample(&[], running.generation());
+        let help = "Configurations that were read again, were faulty, and changed nothing.";
+        out.family("staunch_config_refused_total", exposition::Kind::Counter, help);
+        out.sample(&[], self.operation.refused());
+        if let Some(log) = running.access_log() {
             log.write_metrics(out);
         }
     }
 
     fn upstreams(&self) -> Vec<UpstreamStatus> {
         let now = Instant::now();
-        self.parts.upstreams.iter().map(|shared| upstream(shared, now)).collect()
+        let parts = self.operation.running.parts();
+        let status = |(shared, config): (&Arc<Shared>, &config::Upstream)| upstream(shared, config, now);
+        parts.upstreams.iter().zip(&parts.config.upstreams).map(status).collect()
     }
 
     fn plugins(&self) -> Vec<PluginStatus> {
-        let placed = self.parts.placed.lock().clone();
-        placed.iter().flat_map(Placed::uses).map(|used| self.plugin(used)).collect()
+        let parts = self.operation.running.parts();
+        let placed = parts.placed.lock().clone();
+        placed.iter().flat_map(Placed::uses).map(|used| self.plugin(&parts, used)).collect()
     }
 
     fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_> {
         let plugin = plugin.to_owned();
-        Box::pin(async move { self.turnover.replace(&plugin, file, force).await })
+        Box::pin(async move { self.operation.turnover.replace(&plugin, file, force).await })
     }
 }
 
 impl Glass {
-    fn plugin(&self, used: &Use) -> PluginStatus {
+    fn plugin(&self, parts: &Parts, used: &Use) -> PluginStatus {
         let status = used.status();
-        let own = self.parts.config.plugins.iter().find(|plugin| plugin.name == status.plugin);
+        let own = parts.config.plugins.iter().find(|plugin| plugin.name == status.plugin);
         let source = own.and_then(|plugin| plugin.path.as_deref());
         let source = source.map_or_else(|| "built-in".to_owned(), |path| path.display().to_string());
         PluginStatus {
@@ -175,11 +251,11 @@ impl Glass {
             generation: status.generation,
             throttled: status.throttled,
             cpu_seconds: status.cpu_time.as_secs_f64(),
-            cpu_share: self.cpu_share(&status),
+            cpu_share: self.cpu_share(&status, parts.workers),
             instances: status.instances,
             memory_bytes: status.memory,
             memory_peak_bytes: status.memory_peak,
-            standing: self.turnover.standing(&status.plugin),
+            standing: self.operation.turnover.standing(&status.plugin),
             calls: status.calls,
             faults: faults(&status),
             last_fault: status.last_fault,
@@ -193,7 +269,7 @@ impl Glass {
     }
 
     /// The share of all workers' time that a use took since somebody looked, over a second at least.
-    fn cpu_share(&self, status: &UseStatus) -> f64 {
+    fn cpu_share(&self, status: &UseStatus, workers: usize) -> f64 {
         let now = Instant::now();
         let mut shares = self.shares.lock();
         let known = shares.entry(status.name.clone()).or_insert_with(|| CpuShare {
@@ -204,15 +280,15 @@ impl Glass {
         let passed = now - known.at;
         if passed >= Duration::from_secs(1) {
             let taken = status.cpu_time.saturating_sub(known.taken);
-            let share = taken.as_secs_f64() / (passed.as_secs_f64() * self.parts.workers.max(1) as f64);
+            let share = taken.as_secs_f64() / (passed.as_secs_f64() * workers.max(1) as f64);
             *known = CpuShare { at: now, taken: status.cpu_time, share };
         }
         known.share
     }
 }
 
-fn upstream(shared: &Shared, now: Instant) -> UpstreamStatus {
-    let status = |(endpoint, config): (&Endpoint, &crate::config::Endpoint)| {
+fn upstream(shared: &Shared, config: &config::Upstream, now: Instant) -> UpstreamStatus {
+    let status = |(endpoint, config): (&Endpoint, &config::Endpoint)| {
         let standing = shared.health.standing(endpoint.id, now);
         let (state, reason) = match standing {
             Standing::Up => (EndpointState::Up, None),
@@ -241,7 +317,7 @@ fn upstream(shared: &Shared, now: Instant) -> UpstreamStatus {
     let guards = &shared.guards;
     UpstreamStatus {
         name: shared.name.to_string(),
-        balance: shared.config.balance.plugin.clone(),
+        balance: config.balance.plugin.clone(),
         endpoints: shared.endpoints.iter().zip(&shared.config.endpoints).map(status).collect(),
         queue: guards.gate.as_ref().map(|gate| QueueStatus {
             requests: gate.inside(),

@@ -13,18 +13,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
-use crate::config;
-use crate::filters::LocalResponse;
-use crate::http::h1::Limits;
-use crate::http::site::{Action, Limit, Route, Site};
 use crate::http::worker::Worker;
-use crate::listener::Bound;
+use crate::listener::{Bound, Listener};
+use crate::proxy::assembly::assemble;
+use crate::proxy::blueprint::Blueprint;
 use crate::proxy::orders::{Order, obey};
-use crate::proxy::parts::{Blueprint, Parts};
-use crate::replaceable::Replaceable;
+use crate::proxy::parts::Parts;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::{Metrics, Timeout};
-use crate::upstream::Upstream;
 
 /// How often balancers hear of the time.
 const TICK: Duration = Duration::from_millis(100);
@@ -36,16 +32,40 @@ pub(crate) struct Job {
     pub(crate) number: usize,
     /// What the control thread wants done between requests.
     pub(crate) orders: UnboundedReceiver<Order>,
-    pub(crate) parts: Arc<Parts>,
-    pub(crate) blueprint: Blueprint,
-    pub(crate) bound: Arc<Vec<Bound>>,
+    /// What it is to serve first.
+    pub(crate) turn: Turn,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) access_log: Option<AccessLogger>,
     pub(crate) admission: Arc<Admission>,
     /// No new connections; exchanges finish.
     pub(crate) drain: CancellationToken,
     /// Nothing finishes.
     pub(crate) stop: CancellationToken,
+}
+
+/// A configuration to be served.
+pub(crate) struct Turn {
+    pub(crate) parts: Arc<Parts>,
+    pub(crate) blueprint: Blueprint,
+    /// All sockets to listen on, in the order of the configuration.
+    pub(crate) bound: Vec<Arc<Bound>>,
+    /// `None`: the one there is.
+    pub(crate) access_log: Option<Option<AccessLogger>>,
+}
+
+/// A worker at its post, for who has it do something.
+pub(crate) struct Post {
+    pub(super) worker: Rc<Worker>,
+    number: usize,
+    metrics: Arc<Metrics>,
+    connections: TaskTracker,
+    accepting: TaskTracker,
+    listening: RefCell<Vec<Listening>>,
+    drain: CancellationToken,
+}
+
+struct Listening {
+    bound: Arc<Bound>,
+    stop: CancellationToken,
 }
 
 impl Job {
@@ -60,37 +80,44 @@ impl Job {
     }
 
     async fn serve(self, started: impl FnOnce(io::Result<()>)) {
-        let Self { number, orders, parts, blueprint, bound, metrics, access_log, admission, drain, stop } = self;
-        let listeners: io::Result<Vec<_>> = bound.iter().map(|bound| bound.listener(number)).collect();
+        let Self { number, orders, turn, metrics, admission, drain, stop } = self;
+        let listeners: io::Result<Vec<_>> = turn.bound.iter().map(|bound| bound.listener(number)).collect();
         let listeners = match listeners {
             Ok(listeners) => listeners,
             Err(error) => return started(Err(error)),
         };
         let own_metrics = metrics.worker(number);
-        let site = Rc::new(build(number, &parts, blueprint, &metrics, access_log));
-        let worker = Worker::new(site.clone(), admission);
-        let connections = TaskTracker::new();
-        let accepting = TaskTracker::new();
-        for listener in listeners {
-            accepting.spawn_local(listener.run(worker.clone(), connections.clone(), drain.clone()));
+        let access_log = turn.access_log.flatten().map(|log| Rc::new(RefCell::new(log)));
+        let site = assemble(number, &turn.parts, turn.blueprint, &own_metrics, access_log, None);
+        let post = Rc::new(Post {
+            worker: Worker::new(Rc::new(site), admission),
+            number,
+            metrics,
+            connections: TaskTracker::new(),
+            accepting: TaskTracker::new(),
+            listening: RefCell::default(),
+            drain: drain.clone(),
+        });
+        for (bound, listener) in turn.bound.into_iter().zip(listeners) {
+            post.listen(bound, listener);
         }
-        // Once the worker is told to stop, nobody else holds its sockets open.
-        drop(bound);
-        let ticking = tokio::task::spawn_local(tick(site.upstreams.clone()));
-        let obeying = tokio::task::spawn_local(obey(site.clone(), orders));
+        drop(turn.parts);
+        let ticking = tokio::task::spawn_local(tick(post.worker.clone()));
+        let obeying = tokio::task::spawn_local(obey(post.clone(), orders));
         started(Ok(()));
 
         drain.cancelled().await;
-        accepting.close();
-        accepting.wait().await;
-        worker.drain();
-        connections.close();
+        post.close();
+        post.accepting.wait().await;
+        post.worker.drain();
+        post.connections.close();
+        let drain_timeout = post.worker.site().server.drain_timeout;
         tokio::select! {
-            () = connections.wait() => {}
+            () = post.connections.wait() => {}
             () = stop.cancelled() => {}
-            () = tokio::time::sleep(parts.config.server.drain_timeout) => {
+            () = tokio::time::sleep(drain_timeout) => {
                 own_metrics.timed_out(Timeout::Drain);
-                tracing::warn!(worker = number, connections = worker.connections(), "closed connections that did not finish in time");
+                tracing::warn!(worker = number, connections = post.worker.connections(), "closed connections that did not finish in time");
             }
         }
         ticking.abort();
@@ -98,84 +125,87 @@ impl Job {
     }
 }
 
+impl Post {
+    /// Serves another configuration from now on. Exchanges under way end as they began.
+    pub(super) fn turn(&self, turn: Turn) {
+        let before = self.worker.site();
+        let access_log = match turn.access_log {
+            Some(log) => log.map(|log| Rc::new(RefCell::new(log))),
+            None => before.ledger.access_log.clone(),
+        };
+        let own_metrics = self.metrics.worker(self.number);
+        let site = assemble(self.number, &turn.parts, turn.blueprint, &own_metrics, access_log, Some(&before));
+        for upstream in &before.upstreams {
+            let next = site.upstream(upstream.name());
+            if next.is_none_or(|next| !Rc::ptr_eq(next, upstream)) {
+                upstream.retire(next.map(|next| &**next));
+            }
+        }
+        self.worker.turn(Rc::new(site));
+        if !self.drain.is_cancelled() {
+            self.listen_on(turn.bound);
+        }
+    }
+
+    /// Listens on these sockets and on no other.
+    fn listen_on(&self, wanted: Vec<Arc<Bound>>) {
+        self.listening.borrow_mut().retain(|listening| {
+            let stays = wanted.iter().any(|bound| Arc::ptr_eq(bound, &listening.bound));
+            if !stays {
+                listening.close(self.number);
+            }
+            stays
+        });
+        for bound in wanted {
+            let is_new = !self.listening.borrow().iter().any(|listening| Arc::ptr_eq(&bound, &listening.bound));
+            if !is_new {
+                continue;
+            }
+            match bound.listener(self.number) {
+                Ok(listener) => self.listen(bound, listener),
+                Err(error) => {
+                    tracing::error!(address = %bound.address, worker = self.number, %error, "this worker does not listen");
+                }
+            }
+        }
+    }
+
+    fn listen(&self, bound: Arc<Bound>, listener: Listener) {
+        let stop = CancellationToken::new();
+        let (worker, connections) = (self.worker.clone(), self.connections.clone());
+        self.accepting.spawn_local(listener.run(worker, connections, stop.clone()));
+        self.listening.borrow_mut().push(Listening { bound, stop });
+    }
+
+    /// Listens no more.
+    fn close(&self) {
+        for listening in self.listening.borrow_mut().drain(..) {
+            listening.close(self.number);
+        }
+        self.accepting.close();
+    }
+}
+
+impl Listening {
+    /// Nobody else holds the socket open when its listener has taken the last connections and closes it.
+    fn close(&self, worker: usize) {
+        self.bound.release(worker);
+        self.stop.cancel();
+    }
+}
+
 /// Housekeeping of the upstreams, for as long as the worker lives.
-async fn tick(upstreams: Vec<Rc<Upstream>>) {
+async fn tick(worker: Rc<Worker>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for count in 1u32.. {
         ticks.tick().await;
         let now = Instant::now();
-        for upstream in &upstreams {
+        for upstream in &worker.site().upstreams {
             upstream.tick(now);
             if count.is_multiple_of(SWEEP) {
                 upstream.sweep(now);
             }
         }
-    }
-}
-
-/// Turns a blueprint into what this worker serves.
-fn build(
-    number: usize,
-    parts: &Parts,
-    blueprint: Blueprint,
-    metrics: &Metrics,
-    access_log: Option<AccessLogger>,
-) -> Site {
-    let config = &parts.config;
-    let metrics = metrics.worker(number);
-    let decisions = blueprint.balancers.into_iter().zip(blueprint.retries);
-    let upstreams: Vec<_> = parts
-        .upstreams
-        .iter()
-        .zip(decisions)
-        .map(|(shared, (balancer, retry))| {
-            let metrics = metrics.upstream(&shared.name);
-            Upstream::new(shared.clone(), number, balancer.into_balancer(), retry.into_policy(), metrics, None)
-        })
-        .collect();
-    let routes = config
-        .routes
-        .iter()
-        .zip(&parts.keyed)
-        .zip(blueprint.rewriters)
-        .map(|((route, keyed), rewriters)| Route {
-            name: route.name.as_str().into(),
-            action: action(&route.action, &upstreams),
-            filters: rewriters.into_iter().map(|rewriter| Replaceable::new(rewriter.into_filter())).collect(),
-            timeout: route.timeout,
-            priority: route.priority,
-            limit: route.concurrency_limit.clone().zip(keyed.clone()).map(|(config, keyed)| Limit { keyed, config }),
-            metrics: metrics.route(&route.name),
-        })
-        .collect();
-    let server = config.server.clone();
-    Site {
-        limits: Limits {
-            max_head: server.max_header_size,
-            max_fields: server.max_headers,
-            max_target: server.max_target_size,
-        },
-        server,
-        router: parts.router.clone(),
-        routes,
-        upstreams,
-        metrics,
-        access_log: access_log.map(RefCell::new),
-    }
-}
-
-fn action(action: &config::Action, upstreams: &[Rc<Upstream>]) -> Action {
-    match action {
-        config::Action::Upstream(index) => Action::Upstream(upstreams[*index].clone()),
-        config::Action::Split(shares) => {
-            Action::Split(shares.iter().map(|(index, weight)| (upstreams[*index].clone(), *weight)).collect())
-        }
-        config::Action::Respond { status, headers, body } => Action::Respond(LocalResponse {
-            status: *status,
-            fields: headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect(),
-            body: body.clone().into_bytes(),
-        }),
-        config::Action::Redirect { to, status } => Action::Redirect { to: to.clone(), status: *status },
     }
 }

@@ -8,7 +8,7 @@
 //! Names of routes and upstreams come from the configuration, so their number is bounded; nothing that a client sends
 //! becomes a label.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -152,6 +152,14 @@ impl Metrics {
             outcomes.add(&metrics);
         }
         outcomes
+    }
+
+    /// Lets go of routes and upstreams that are not among these.
+    pub fn forget_others(&self, routes: &HashSet<&str>, upstreams: &HashSet<&str>) {
+        for worker in &self.workers {
+            worker.routes.lock().retain(|name, _| routes.contains(&**name));
+            worker.upstreams.lock().retain(|name, _| upstreams.contains(&**name));
+        }
     }
 
     /// Writes everything that is counted here, added up over the workers.

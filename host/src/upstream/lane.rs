@@ -50,6 +50,7 @@ pub(crate) struct Lane {
     active: Cell<u32>,
     /// Where it is counted for balancers and operators.
     counted: RefCell<(Arc<Loads>, EndpointId)>,
+    retired: Cell<bool>,
     /// The latest used on top.
     idle: RefCell<Vec<Idle>>,
 }
@@ -94,6 +95,7 @@ impl Lane {
             worker,
             active: Cell::new(0),
             counted: RefCell::new((loads, id)),
+            retired: Cell::new(false),
             idle: RefCell::default(),
         })
     }
@@ -132,7 +134,7 @@ impl Lane {
     pub(crate) fn put(&self, mut connection: Connection, keep: Keep, now: Instant) {
         connection.exchanges += 1;
         connection.read_before = connection.transport.bytes_read;
-        if connection.exchanges >= keep.max_exchanges || keep.capacity == 0 {
+        if connection.exchanges >= keep.max_exchanges || keep.capacity == 0 || self.retired.get() {
             return;
         }
         connection.transport.rest();
@@ -153,6 +155,12 @@ impl Lane {
     /// Closes all idle connections.
     pub(crate) fn clear(&self) {
         self.idle.borrow_mut().clear();
+    }
+
+    /// Closes all idle connections, and those that become idle.
+    pub(crate) fn retire(&self) {
+        self.retired.set(true);
+        self.clear();
     }
 }
 

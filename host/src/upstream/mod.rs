@@ -77,8 +77,8 @@ pub(crate) struct Upstream {
     lanes: Vec<Rc<Lane>>,
     keep: Keep,
     worker: usize,
-    pub(crate) balancer: Replaceable<dyn Balancer>,
-    pub(crate) retry: Replaceable<dyn RetryPolicy>,
+    pub(crate) balancer: Rc<Replaceable<dyn Balancer>>,
+    pub(crate) retry: Rc<Replaceable<dyn RetryPolicy>>,
     fallback: RefCell<RoundRobin>,
     /// What the balancer was told of readiness, and at which generation of the upstream's health.
     ready: RefCell<Vec<bool>>,
@@ -141,8 +141,8 @@ impl Upstream {
     pub(crate) fn new(
         shared: Arc<Shared>,
         worker: usize,
-        balancer: Rc<dyn Balancer>,
-        retry: Rc<dyn RetryPolicy>,
+        balancer: Rc<Replaceable<dyn Balancer>>,
+        retry: Rc<Replaceable<dyn RetryPolicy>>,
         metrics: Arc<UpstreamMetrics>,
         before: Option<&Self>,
     ) -> Rc<Self> {
@@ -176,8 +176,8 @@ impl Upstream {
             name: Arc::from(&*shared.name),
             shared,
             worker,
-            balancer: Replaceable::new(balancer),
-            retry: Replaceable::new(retry),
+            balancer,
+            retry,
             metrics,
         })
     }
@@ -208,6 +208,15 @@ impl Upstream {
     pub(crate) fn sweep(&self, now: Instant) {
         for lane in &self.lanes {
             lane.sweep(self.keep, now);
+        }
+    }
+
+    /// Closes the idle connections to endpoints that `next` does not have.
+    pub(crate) fn retire(&self, next: Option<&Self>) {
+        for lane in &self.lanes {
+            if next.is_none_or(|next| next.position(&lane.address).is_none()) {
+                lane.retire();
+            }
         }
     }
 
@@ -537,7 +546,7 @@ impl Upstream {
     }
 
     /// Brings this worker's view of readiness up to date, and the balancer's with it.
-    fn refresh(&self, now: Instant) {
+    pub(crate) fn refresh(&self, now: Instant) {
         let health = &self.shared.health;
         if !health.is_stale(self.seen.get(), now) {
             return;

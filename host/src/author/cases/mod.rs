@@ -154,7 +154,7 @@ impl Cases {
                 Box::new(balancer::Play::new(subject, &world, file::members(entries))?)
             }
             Kind::Retry => Box::new(retry::Play::new(subject, &world)?),
-            Kind::Rewriter => Box::new(rewriter::Play::new(subject, &world, &self.file.upstreams)?),
+            Kind::Rewriter => Box::new(rewriter::Play::new(subject, &world)?),
         })
     }
 

@@ -350,6 +350,7 @@ fn a_file_is_read_with_its_folder_as_the_start_of_relative_paths() {
 /// Changing this text is changing what every configuration means that does not say otherwise.
 const DEFAULTS: &str = r#"Server {
     workers: None,
+    watch: false,
     drain_timeout: 30s,
     client_header_timeout: 60s,
     client_body_timeout: 60s,

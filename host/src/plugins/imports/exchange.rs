@@ -1,5 +1,6 @@
 //! The exchange of the call under way, read lazily: the choice, the request, the response.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::Result;
@@ -86,9 +87,8 @@ impl routing::Host for State {
 }
 
 impl State {
-    /// The position of an upstream in the configuration.
-    fn upstream(&self, name: &str) -> Option<usize> {
-        self.core.upstreams.iter().position(|known| **known == *name)
+    fn upstream(&self, name: &str) -> Option<Arc<str>> {
+        self.core.upstreams.find(name)
     }
 }
 

@@ -14,16 +14,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::admin::{Change, ChangeKind, NotReplaced, RefusedVersion, Replaced};
 use crate::config;
 use crate::plugins::{Kind, Limits, Plugin, PluginError, PluginHost, Use, builtin, digest, verify_digest};
-use crate::proxy::orders::{Order, Ready};
-use crate::proxy::parts::{Parts, Placed, Seat, chain, limits, members};
-use crate::telemetry::metrics::{Metrics, Outcomes};
+use crate::proxy::blueprint::{Ready, Seat};
+use crate::proxy::orders::Order;
+use crate::proxy::parts::{Placed, chain, limits, members};
+use crate::proxy::running::{Running, saved, wait_for};
+use crate::telemetry::metrics::Outcomes;
 
 use trial::OnTrial;
 
@@ -31,17 +33,15 @@ use trial::OnTrial;
 const MOST_REFUSED: usize = 32;
 /// Turns plugins over. Used by the tasks of the control thread.
 pub(in crate::proxy) struct Turnover {
-    parts: Arc<Parts>,
-    host: PluginHost,
-    metrics: Arc<Metrics>,
-    workers: Vec<mpsc::UnboundedSender<Order>>,
-    /// Held by who is replacing something: one at a time.
-    turn: tokio::sync::Mutex<()>,
+    running: Arc<Running>,
     /// By plugin.
     records: Mutex<BTreeMap<String, Record>>,
     /// What each upstream had come to, the latest mark last.
-    marks: Mutex<VecDeque<(Instant, Vec<Outcomes>)>>,
+    marks: Mutex<VecDeque<Mark>>,
 }
+
+/// What each upstream had come to at a moment.
+type Mark = (Instant, BTreeMap<Arc<str>, Outcomes>);
 
 /// What has become of one plugin's versions.
 #[derive(Default)]
@@ -54,28 +54,13 @@ struct Record {
 
 /// A place whose plugin is to be another version.
 struct Renewal {
-    /// Position in `placed`.
-    at: usize,
     seat: Seat,
     next: Use,
 }
 
 impl Turnover {
-    pub(in crate::proxy) fn new(
-        parts: Arc<Parts>,
-        host: PluginHost,
-        metrics: Arc<Metrics>,
-        workers: Vec<mpsc::UnboundedSender<Order>>,
-    ) -> Self {
-        Self {
-            parts,
-            host,
-            metrics,
-            workers,
-            turn: tokio::sync::Mutex::default(),
-            records: Mutex::default(),
-            marks: Mutex::default(),
-        }
+    pub(in crate::proxy) fn new(running: Arc<Running>) -> Self {
+        Self { running, records: Mutex::default(), marks: Mutex::default() }
     }
 
     /// Has another version of a plugin serve in all its uses. It happens whether the caller waits for it or not.
@@ -99,7 +84,8 @@ impl Turnover {
     }
 
     async fn transact(&self, name: &str, digest: &str, bytes: Vec<u8>, force: bool) -> Result<Replaced, NotReplaced> {
-        let own = self.parts.config.plugins.iter().find(|plugin| plugin.name == name);
+        let parts = self.running.parts();
+        let own = parts.config.plugins.iter().find(|plugin| plugin.name == name);
         let Some(serving) = self.serving(name) else {
             return Err(NotReplaced::Unknown(match own.is_some() || builtin::find(name).is_some() {
                 true => format!("the plugin `{name}` is used nowhere, so there is nothing to replace"),
@@ -118,11 +104,11 @@ impl Turnover {
             verify_digest(name, &bytes, expected).map_err(|error| unfit(&error))?;
         }
         let plugin = {
-            let (host, name, limits) = (self.host.clone(), name.to_owned(), limits(name, own));
+            let (host, name, limits) = (self.running.host.clone(), name.to_owned(), limits(name, own));
             aside(move || host.load(&name, &bytes, limits)).await?
         };
 
-        let _turn = self.turn.lock().await;
+        let _turn = self.running.turn.lock().await;
         let renewals = self.renewals(name, &plugin)?;
         let mut parts = self.build(&renewals).await?;
         if plugin.exports().handover {
@@ -136,7 +122,8 @@ impl Turnover {
 
     /// The first use of a plugin.
     fn serving(&self, name: &str) -> Option<Use> {
-        let placed = self.parts.placed.lock();
+        let parts = self.running.parts();
+        let placed = parts.placed.lock();
         placed.iter().flat_map(Placed::uses).find(|used| used.plugin().name() == name).cloned()
     }
 
@@ -148,11 +135,11 @@ impl Turnover {
 
     /// Every place where the plugin serves, with the use that is to serve there.
     fn renewals(&self, name: &str, plugin: &Plugin) -> Result<Vec<Renewal>, NotReplaced> {
-        let placed = self.parts.placed.lock().clone();
+        let placed = self.running.parts().placed.lock().clone();
         let mut renewals = Vec::new();
-        for (at, Placed { seat, used }) in placed.iter().enumerate() {
-            if let Some(next) = renewed(&self.host, used, name, plugin).map_err(|error| unfit(&error))? {
-                renewals.push(Renewal { at, seat: *seat, next });
+        for Placed { seat, used } in placed {
+            if let Some(next) = renewed(&self.running.host, &used, name, plugin).map_err(|error| unfit(&error))? {
+                renewals.push(Renewal { seat, next });
             }
         }
         Ok(renewals)
@@ -162,17 +149,18 @@ impl Turnover {
     async fn build(&self, renewals: &[Renewal]) -> Result<Vec<Vec<Ready>>, NotReplaced> {
         let now = Instant::now();
         let uses: Vec<_> = renewals.iter().map(|renewal| renewal.next.clone()).collect();
+        let parts = self.running.parts();
         let around: Vec<_> = renewals
             .iter()
-            .map(|renewal| match renewal.seat {
+            .map(|renewal| match &renewal.seat {
                 Seat::Balancer(upstream) => {
-                    let shared = &self.parts.upstreams[upstream];
+                    let shared = parts.upstream(upstream)?;
                     Some((members(shared, now), shared.loads.clone()))
                 }
                 Seat::Retry(_) | Seat::Rewriter { .. } => None,
             })
             .collect();
-        let workers = self.workers.len();
+        let workers = parts.workers;
         aside(move || {
             let ready = |worker, used: &Use, around: &Option<_>| match (used.kind(), around) {
                 (Kind::Balancer, Some((members, loads))) => {
@@ -194,19 +182,8 @@ impl Turnover {
         renewals: &[Renewal],
         mut parts: Vec<Vec<Ready>>,
     ) -> Result<Vec<Vec<Ready>>, NotReplaced> {
-        let seats: Vec<_> = renewals.iter().map(|renewal| renewal.seat).collect();
-        let asked: Vec<_> = (self.workers.iter())
-            .map(|worker| {
-                let (answer, states) = oneshot::channel();
-                drop(worker.send(Order::Save(seats.clone(), answer)));
-                states
-            })
-            .collect();
-        let mut states = Vec::new();
-        for answer in asked {
-            // A worker that has ended has nothing to hand over.
-            states.push(answer.await.unwrap_or_default());
-        }
+        let seats: Vec<_> = renewals.iter().map(|renewal| renewal.seat.clone()).collect();
+        let states = saved(&self.running.workers(), &seats).await;
         aside(move || {
             for (parts, states) in parts.iter_mut().zip(states) {
                 for (ready, state) in parts.iter_mut().zip(states) {
@@ -223,22 +200,25 @@ impl Turnover {
     /// Has every worker switch. Nothing here fails, and until the last worker is ordered nothing waits.
     async fn commit(&self, name: &str, renewals: Vec<Renewal>, parts: Vec<Vec<Ready>>, probation: Option<Duration>) {
         let now = Instant::now();
-        let seats: Vec<_> = renewals.iter().map(|renewal| renewal.seat).collect();
+        let seats: Vec<_> = renewals.iter().map(|renewal| renewal.seat.clone()).collect();
         self.settle_others(name, &seats);
         let on_trial = probation.map(|length| self.begin_trial(name, &renewals, now + length));
-        let switched: Vec<_> = (self.workers.iter().zip(parts))
+        let switched: Vec<_> = (self.running.workers().iter().zip(parts))
             .map(|(worker, parts)| {
                 let (done, switched) = oneshot::channel();
-                let parts = seats.iter().copied().zip(parts).collect();
+                let parts = seats.iter().cloned().zip(parts).collect();
                 drop(worker.send(Order::Install { parts, keep: probation.is_some(), done }));
                 switched
             })
             .collect();
         {
-            let mut placed = self.parts.placed.lock();
-            for Renewal { at, next, .. } in renewals {
+            let parts = self.running.parts();
+            let mut placed = parts.placed.lock();
+            for Renewal { seat, next } in renewals {
                 next.chain().for_each(Use::take_over);
-                placed[at].used = next;
+                if let Some(placed) = placed.iter_mut().find(|placed| placed.seat == seat) {
+                    placed.used = next;
+                }
             }
         }
         self.records.lock().entry(name.to_owned()).or_default().trial = on_trial;
@@ -246,7 +226,8 @@ impl Turnover {
     }
 
     fn replaced(&self, name: &str, serving: &Use, changed: bool) -> Replaced {
-        let placed = self.parts.placed.lock();
+        let parts = self.running.parts();
+        let placed = parts.placed.lock();
         let uses = placed.iter().flat_map(Placed::uses).filter(|used| used.plugin().name() == name);
         Replaced {
             plugin: name.to_owned(),
@@ -325,13 +306,6 @@ async fn aside<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done.map_err(|error| unfit(&error)),
         Err(_) => Err(NotReplaced::Broken("building the plugin panicked: a bug of the proxy".into())),
-    }
-}
-
-async fn wait_for(switched: Vec<oneshot::Receiver<()>>) {
-    for worker in switched {
-        // A worker that has ended serves nothing any more.
-        let _ = worker.await;
     }
 }
 

@@ -1,17 +1,21 @@
 //! Versions on probation: what they are judged by, and the way back.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{MOST_REFUSED, Renewal, Turnover, wait_for};
+use super::{MOST_REFUSED, Renewal, Turnover};
 use crate::admin::{ChangeKind, RefusedVersion, Standing, Trial};
 use crate::config;
 use crate::plugins::{Probation, Use, Verdict};
+use crate::proxy::blueprint::Seat;
 use crate::proxy::orders::Order;
-use crate::proxy::parts::Seat;
+use crate::proxy::parts::Placed;
+use crate::proxy::running::wait_for;
 use crate::telemetry::metrics::Outcomes;
 
 /// Time between two marks of what upstreams came to, and how many there are: a version is compared with the five
@@ -21,15 +25,15 @@ const MARKS: usize = 5;
 
 /// A version on probation.
 pub(super) struct OnTrial {
-    /// What comes back if it fails, by position in `placed`.
-    previous: Vec<(usize, Use)>,
+    /// What comes back if it fails.
+    previous: Vec<(Seat, Use)>,
     /// Each use is judged by the upstreams it serves.
     judges: Vec<Judge>,
 }
 
 struct Judge {
-    placed: usize,
-    upstreams: Vec<usize>,
+    seat: Seat,
+    upstreams: Vec<Arc<str>>,
     probation: Probation,
 }
 
@@ -39,7 +43,7 @@ impl Turnover {
         let now = Instant::now();
         self.mark(now);
         // While something is replaced there is time to judge later.
-        let Ok(_turn) = self.turn.try_lock() else { return };
+        let Ok(_turn) = self.running.turn.try_lock() else { return };
         for (name, verdict) in self.verdicts(now) {
             match verdict {
                 Verdict::Undecided => {}
@@ -74,72 +78,86 @@ impl Turnover {
 
     /// Ends the probation of other plugins that serve in these places: one cause at a time can be judged.
     pub(super) fn settle_others(&self, name: &str, seats: &[Seat]) {
-        let placed = self.parts.placed.lock().clone();
-        let others: Vec<_> = (self.records.lock().iter())
-            .filter(|(other, record)| {
-                *other != name
-                    && record
-                        .trial
-                        .iter()
-                        .flat_map(|trial| &trial.previous)
-                        .any(|(at, _)| seats.contains(&placed[*at].seat))
-            })
-            .map(|(other, _)| other.clone())
-            .collect();
-        for other in others {
+        for other in self.on_trial(|other, seat| other != name && seats.contains(seat)) {
             self.pass(&other);
             info!(plugin = other, because = name, "its probation ends early: a plugin beside it is replaced");
         }
+    }
+
+    /// Ends the probation of plugins that do not go on as they are in all their places, after another configuration
+    /// took over.
+    pub(in crate::proxy) fn settle_all_but(&self, kept: &[Seat]) {
+        for name in self.on_trial(|_, seat| !kept.contains(seat)) {
+            self.pass(&name);
+            info!(plugin = name, "its probation ends early: another configuration serves");
+        }
+    }
+
+    /// The plugins on probation in a place of which something holds.
+    fn on_trial(&self, holds: impl Fn(&str, &Seat) -> bool) -> Vec<String> {
+        let records = self.records.lock();
+        let on_trial = records.iter().filter_map(|(name, record)| Some((name, record.trial.as_ref()?)));
+        let found = on_trial.filter(|(name, trial)| trial.previous.iter().any(|(seat, _)| holds(name, seat)));
+        found.map(|(name, _)| name.clone()).collect()
     }
 
     /// What comes back if the new version does worse: the version that serves, or the one before it if that one is on
     /// probation itself.
     pub(super) fn begin_trial(&self, name: &str, renewals: &[Renewal], until: Instant) -> OnTrial {
         let earlier = self.records.lock().get_mut(name).and_then(|record| record.trial.take());
-        let placed = self.parts.placed.lock();
         let judges = renewals
             .iter()
             .map(|renewal| {
-                let upstreams = self.upstreams_of(renewal.seat);
+                let upstreams = self.upstreams_of(&renewal.seat);
                 let begin = self.outcomes(&upstreams);
-                let known = earlier.iter().flat_map(|trial| &trial.judges).find(|judge| judge.placed == renewal.at);
+                let known = earlier.iter().flat_map(|trial| &trial.judges).find(|judge| judge.seat == renewal.seat);
                 let before = match known {
                     Some(judge) => judge.probation.before().clone(),
                     None => begin.since(&self.marked(&upstreams)),
                 };
-                Judge { placed: renewal.at, upstreams, probation: Probation::new(until, before, begin) }
+                Judge { seat: renewal.seat.clone(), upstreams, probation: Probation::new(until, before, begin) }
             })
             .collect();
         let previous = match earlier {
             Some(trial) => trial.previous,
-            None => renewals.iter().map(|renewal| (renewal.at, placed[renewal.at].used.clone())).collect(),
+            None => {
+                let parts = self.running.parts();
+                let placed = parts.placed.lock();
+                let is_renewed = |placed: &&Placed| renewals.iter().any(|renewal| renewal.seat == placed.seat);
+                placed.iter().filter(is_renewed).map(|placed| (placed.seat.clone(), placed.used.clone())).collect()
+            }
         };
         OnTrial { previous, judges }
     }
 
     /// The upstreams whose requests a place has a part in.
-    fn upstreams_of(&self, seat: Seat) -> Vec<usize> {
+    fn upstreams_of(&self, seat: &Seat) -> Vec<Arc<str>> {
+        let parts = self.running.parts();
         match seat {
-            Seat::Balancer(upstream) | Seat::Retry(upstream) => vec![upstream],
-            Seat::Rewriter { route, .. } => match &self.parts.config.routes[route].action {
-                config::Action::Upstream(upstream) => vec![*upstream],
-                config::Action::Split(shares) => shares.iter().map(|(upstream, _)| *upstream).collect(),
-                config::Action::Respond { .. } | config::Action::Redirect { .. } => Vec::new(),
-            },
+            Seat::Balancer(upstream) | Seat::Retry(upstream) => vec![upstream.clone()],
+            Seat::Rewriter { route, .. } => {
+                let name = |upstream: &usize| parts.upstreams[*upstream].name.clone();
+                let route = parts.config.routes.iter().find(|known| *known.name == **route);
+                match route.map(|route| &route.action) {
+                    Some(config::Action::Upstream(upstream)) => vec![name(upstream)],
+                    Some(config::Action::Split(shares)) => shares.iter().map(|(upstream, _)| name(upstream)).collect(),
+                    Some(config::Action::Respond { .. } | config::Action::Redirect { .. }) | None => Vec::new(),
+                }
+            }
         }
     }
 
     /// All that some upstreams have come to.
-    fn outcomes(&self, upstreams: &[usize]) -> Outcomes {
-        let of = |upstream: &usize| self.metrics.outcomes(&self.parts.upstreams[*upstream].name);
+    fn outcomes(&self, upstreams: &[Arc<str>]) -> Outcomes {
+        let of = |upstream: &Arc<str>| self.running.metrics.outcomes(upstream);
         upstreams.iter().map(of).fold(Outcomes::default(), |sum, outcomes| sum.and(&outcomes))
     }
 
     /// What they had come to at the oldest mark.
-    fn marked(&self, upstreams: &[usize]) -> Outcomes {
+    fn marked(&self, upstreams: &[Arc<str>]) -> Outcomes {
         let marks = self.marks.lock();
         let Some((_, marked)) = marks.front() else { return Outcomes::default() };
-        upstreams.iter().filter_map(|upstream| marked.get(*upstream)).fold(Outcomes::default(), |sum, o| sum.and(o))
+        upstreams.iter().filter_map(|upstream| marked.get(upstream)).fold(Outcomes::default(), |sum, o| sum.and(o))
     }
 
     fn mark(&self, now: Instant) {
@@ -147,22 +165,28 @@ impl Turnover {
         if marks.back().is_some_and(|(at, _)| now < *at + MARK_EVERY) {
             return;
         }
-        let upstreams = 0..self.parts.upstreams.len();
-        marks.push_back((now, upstreams.map(|upstream| self.outcomes(&[upstream])).collect()));
+        let parts = self.running.parts();
+        let upstreams = parts.upstreams.iter().map(|shared| shared.name.clone());
+        marks.push_back((now, upstreams.map(|name| (name.clone(), self.running.metrics.outcomes(&name))).collect()));
         if marks.len() > MARKS {
             marks.pop_front();
         }
     }
 
     fn verdicts(&self, now: Instant) -> Vec<(String, Verdict)> {
-        let placed = self.parts.placed.lock().clone();
+        let placed: HashMap<_, _> = {
+            let parts = self.running.parts();
+            let placed = parts.placed.lock();
+            placed.iter().map(|placed| (placed.seat.clone(), placed.used.clone())).collect()
+        };
         let mut verdicts = Vec::new();
         for (name, record) in self.records.lock().iter_mut() {
             let Some(trial) = &mut record.trial else { continue };
             let mut passed = true;
             let mut worse = None;
             for judge in &mut trial.judges {
-                let own = || placed[judge.placed].uses().filter(|used| used.plugin().name() == name);
+                let Some(serving) = placed.get(&judge.seat) else { continue };
+                let own = || serving.chain().filter(|used| used.plugin().name() == name);
                 let faults = own().map(Use::faulted).sum();
                 match judge.probation.look(now, faults, &self.outcomes(&judge.upstreams)) {
                     Verdict::Undecided => passed = false,
@@ -170,7 +194,7 @@ impl Turnover {
                     Verdict::Worse(why) => {
                         let last = own().find_map(Use::last_fault).filter(|_| faults > 0);
                         let last = last.map_or_else(String::new, |fault| format!(" ({fault})"));
-                        worse.get_or_insert(format!("in `{}` {why}{last}", placed[judge.placed].used.name()));
+                        worse.get_or_insert(format!("in `{}` {why}{last}", serving.name()));
                     }
                 }
             }
@@ -186,8 +210,8 @@ impl Turnover {
     /// Ends a probation well.
     fn pass(&self, name: &str) {
         let Some(trial) = self.records.lock().get_mut(name).and_then(|record| record.trial.take()) else { return };
-        let seats = self.seats(&trial);
-        for worker in &self.workers {
+        let seats = trial.seats();
+        for worker in self.running.workers().iter() {
             drop(worker.send(Order::Release(seats.clone())));
         }
     }
@@ -196,8 +220,8 @@ impl Turnover {
     async fn go_back(&self, name: &str, why: String) {
         let Some(serving) = self.serving(name) else { return };
         let Some(trial) = self.records.lock().get_mut(name).and_then(|record| record.trial.take()) else { return };
-        let seats = self.seats(&trial);
-        let switched: Vec<_> = (self.workers.iter())
+        let seats = trial.seats();
+        let switched: Vec<_> = (self.running.workers().iter())
             .map(|worker| {
                 let (done, switched) = oneshot::channel();
                 drop(worker.send(Order::GoBack(seats.clone(), done)));
@@ -205,9 +229,12 @@ impl Turnover {
             })
             .collect();
         {
-            let mut placed = self.parts.placed.lock();
-            for (at, used) in trial.previous {
-                placed[at].used = used;
+            let parts = self.running.parts();
+            let mut placed = parts.placed.lock();
+            for (seat, used) in trial.previous {
+                if let Some(placed) = placed.iter_mut().find(|placed| placed.seat == seat) {
+                    placed.used = used;
+                }
             }
         }
         let digest = serving.plugin().digest();
@@ -227,9 +254,10 @@ impl Turnover {
         warn!(plugin = name, digest, generation, back_to, "taken back on probation: {why}");
         wait_for(switched).await;
     }
+}
 
-    fn seats(&self, trial: &OnTrial) -> Vec<Seat> {
-        let placed = self.parts.placed.lock();
-        trial.previous.iter().map(|(at, _)| placed[*at].seat).collect()
+impl OnTrial {
+    fn seats(&self) -> Vec<Seat> {
+        self.previous.iter().map(|(seat, _)| seat.clone()).collect()
     }
 }

@@ -1,0 +1,62 @@
+//! Counts and logs finished exchanges. An exchange that outlives what it was served by is entered here all the same.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::http::error::ExchangeError;
+use crate::http::facts::Exchange;
+use crate::telemetry::access_log::{AccessLogger, Record};
+use crate::telemetry::metrics::{RouteMetrics, WorkerMetrics};
+
+pub(crate) struct Ledger {
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) access_log: Option<Rc<RefCell<AccessLogger>>>,
+}
+
+impl Ledger {
+    /// Enters a finished exchange. `route`: where its requests are counted, if it met one. The bytes are those of the
+    /// bodies.
+    pub(crate) fn enter(
+        &self,
+        route: Option<&RouteMetrics>,
+        exchange: &Exchange,
+        received: u64,
+        sent: u64,
+        error: Option<&ExchangeError>,
+    ) {
+        let duration = exchange.started.elapsed();
+        let status = exchange.response.status;
+        route.unwrap_or(&self.metrics.unrouted).finished(status, duration, received, sent);
+        if let Some(timeout) = error.and_then(ExchangeError::timeout) {
+            self.metrics.timed_out(timeout);
+        }
+        let Some(log) = &self.access_log else { return };
+        let request = &exchange.request;
+        log.borrow_mut().log(&Record {
+            time: SystemTime::now(),
+            client: exchange.client,
+            method: request.received_method(),
+            host: request.host(),
+            target: request.received_path_and_query(),
+            version: request.version,
+            status,
+            bytes_sent: sent,
+            bytes_received: received,
+            duration,
+            route: &exchange.route,
+            upstream: &exchange.upstream,
+            endpoint: &exchange.endpoint,
+            attempts: u32::try_from(exchange.tried.len()).unwrap_or(u32::MAX),
+            reused: exchange.attempt.reused,
+            queue_time: exchange.queued,
+            connect_time: exchange.attempt.connect_time,
+            response_time: exchange.attempt.response_time,
+            request_id: exchange.known_id(),
+            referer: request.fields.get(b"referer"),
+            user_agent: request.fields.get(b"user-agent"),
+            error: error.map(ExchangeError::name),
+        });
+    }
+}

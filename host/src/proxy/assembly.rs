@@ -1,0 +1,151 @@
+//! Turns a blueprint into what a worker serves, out of new parts and of what it serves already.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::config;
+use crate::filters::{Filter, LocalResponse};
+use crate::http::h1::Limits;
+use crate::http::ledger::Ledger;
+use crate::http::site::{Action, Limit, Route, Site};
+use crate::plugins::ReadyRewriter;
+use crate::proxy::blueprint::{Blueprint, Part, UpstreamPlan};
+use crate::proxy::parts::Parts;
+use crate::replaceable::Replaceable;
+use crate::telemetry::access_log::AccessLogger;
+use crate::telemetry::metrics::WorkerMetrics;
+use crate::upstream::{Shared, Upstream};
+
+/// What a worker is to serve. `before`: what it serves now.
+pub(super) fn assemble(
+    number: usize,
+    parts: &Parts,
+    blueprint: Blueprint,
+    metrics: &Arc<WorkerMetrics>,
+    access_log: Option<Rc<RefCell<AccessLogger>>>,
+    before: Option<&Site>,
+) -> Site {
+    let config = &parts.config;
+    let known = Known::of(before);
+    let upstreams: Vec<_> = (parts.upstreams.iter().zip(blueprint.upstreams))
+        .map(|(shared, plan)| known.upstream(shared, plan, number, metrics))
+        .collect();
+    let routes = config
+        .routes
+        .iter()
+        .zip(&parts.keyed)
+        .zip(blueprint.rewriters)
+        .map(|((route, keyed), rewriters)| {
+            Rc::new(Route {
+                name: route.name.as_str().into(),
+                action: action(&route.action, &upstreams),
+                filters: known.filters(&route.name, rewriters),
+                timeout: route.timeout,
+                priority: route.priority,
+                limit: keyed
+                    .clone()
+                    .zip(route.concurrency_limit.clone())
+                    .map(|(keyed, config)| Limit { keyed, config }),
+                metrics: metrics.route(&route.name),
+            })
+        })
+        .collect();
+    let server = config.server.clone();
+    Site {
+        limits: Limits {
+            max_head: server.max_header_size,
+            max_fields: server.max_headers,
+            max_target: server.max_target_size,
+        },
+        server,
+        router: parts.router.clone(),
+        routes,
+        upstreams,
+        ledger: Rc::new(Ledger { metrics: metrics.clone(), access_log }),
+    }
+}
+
+/// What a worker serves already, by name.
+#[derive(Default)]
+struct Known<'s> {
+    upstreams: HashMap<&'s str, &'s Rc<Upstream>>,
+    routes: HashMap<&'s str, &'s Route>,
+}
+
+impl<'s> Known<'s> {
+    fn of(site: Option<&'s Site>) -> Self {
+        let Some(site) = site else { return Self::default() };
+        Self {
+            upstreams: site.upstreams.iter().map(|upstream| (&**upstream.name(), upstream)).collect(),
+            routes: site.routes.iter().map(|route| (&*route.name, &**route)).collect(),
+        }
+    }
+
+    fn upstream(
+        &self,
+        shared: &Arc<Shared>,
+        plan: UpstreamPlan,
+        number: usize,
+        metrics: &WorkerMetrics,
+    ) -> Rc<Upstream> {
+        let UpstreamPlan { keep, balancer, retry } = plan;
+        let before = self.upstreams.get(&*shared.name).copied();
+        if let Some(upstream) = before.filter(|_| keep) {
+            if let Part::New(ready) = retry {
+                upstream.retry.replace(ready.into_policy(), false);
+            }
+            if let Part::New(ready) = balancer {
+                upstream.balancer.replace(ready.into_balancer(), false);
+                upstream.inform();
+            }
+            return upstream.clone();
+        }
+        let balancer = place(balancer, before.map(|upstream| &upstream.balancer), |ready| ready.into_balancer());
+        let retry = place(retry, before.map(|upstream| &upstream.retry), |ready| ready.into_policy());
+        let metrics = metrics.upstream(&shared.name);
+        let before = before.map(|before| &**before);
+        let upstream = Upstream::new(shared.clone(), number, balancer, retry, metrics, before);
+        upstream.refresh(Instant::now());
+        upstream.inform();
+        upstream
+    }
+
+    fn filters(&self, route: &str, rewriters: Vec<Part<ReadyRewriter>>) -> Vec<Rc<Replaceable<dyn Filter>>> {
+        let before = self.routes.get(route);
+        let filter = |(step, part)| {
+            place(part, before.and_then(|route| route.filters.get(step)), |ready: ReadyRewriter| ready.into_filter())
+        };
+        rewriters.into_iter().enumerate().map(filter).collect()
+    }
+}
+
+/// The place of a plugin: the one there is, or a new one.
+fn place<T, P: ?Sized>(
+    part: Part<T>,
+    before: Option<&Rc<Replaceable<P>>>,
+    make: impl FnOnce(T) -> Rc<P>,
+) -> Rc<Replaceable<P>> {
+    match part {
+        Part::New(ready) => Rc::new(Replaceable::new(make(ready))),
+        Part::Keep => before.expect("only what serves is kept").clone(),
+    }
+}
+
+fn action(action: &config::Action, upstreams: &[Rc<Upstream>]) -> Action {
+    match action {
+        config::Action::Upstream(index) => Action::Upstream(upstreams[*index].clone()),
+        config::Action::Split(shares) => {
+            Action::Split(shares.iter().map(|(index, weight)| (upstreams[*index].clone(), *weight)).collect())
+        }
+        config::Action::Respond { status, headers, body } => Action::Respond(LocalResponse {
+            status: *status,
+            fields: headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect(),
+            body: body.clone().into_bytes(),
+        }),
+        config::Action::Redirect { to, status } => Action::Redirect { to: to.clone(), status: *status },
+    }
+}
