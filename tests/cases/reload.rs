@@ -8,6 +8,7 @@ use std::thread;
 
 use serde_json::Value;
 
+use super::plugins::Guest;
 use crate::harness::{ADMIN, Client, Program, Proxy, Talk, Upstream, api, eventually, ok};
 
 /// A proxy whose configuration stands in a file.
@@ -347,4 +348,55 @@ fn a_thousand_reloads_cost_nobody_a_request_and_no_memory() {
         "{:?}",
         origins.each_ref().map(Upstream::connections)
     );
+}
+
+#[test]
+fn a_version_on_probation_is_judged_on_when_its_place_is_untouched() {
+    let origins = [Upstream::replying("0"), Upstream::replying("1")];
+    let config = |more: &str| {
+        format!(
+            "{ADMIN}[plugins.own]\npath = \"own.wat\"\nprobation = \"600s\"\n\
+             [upstreams.api]\nbalance = \"own\"\nendpoints = [\"{}\", \"{}\"]\n{ROUTE}{more}",
+            origins[0], origins[1]
+        )
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("staunch.toml");
+    let picking = |endpoint: u32| Guest::balancer(&format!("(call $endpoint (i32.const {endpoint}))")).wat();
+    std::fs::write(folder.path().join("own.wat"), picking(0)).expect("a file");
+    let proxy = Proxy::start(&config(""), Some(&file)).expect("a proxy");
+    let own = || {
+        let plugins: Vec<Value> = serde_json::from_slice(&proxy.admin("/api/plugins", "").body).expect("JSON");
+        plugins.into_iter().find(|plugin| plugin["plugin"] == "own").expect("it is used")
+    };
+    let first = own()["digest"].clone();
+    std::fs::write(folder.path().join("own.wat"), picking(1)).expect("a file");
+    proxy.reload(&file, &config(""));
+    eventually(|| own()["generation"] == 2);
+    assert_eq!(proxy.get("/").text(), "1");
+
+    proxy.reload(&file, &config("[[routes]]\npath = \"/x\"\nrespond = {}\n"));
+
+    assert_eq!(own()["generation"], 2);
+    assert_eq!(own()["probation"]["previous"], first);
+    assert_eq!(proxy.get("/").text(), "1");
+    let other = Upstream::replying("other");
+    proxy.reload(&file, &config("").replace("endpoints = [", &format!("endpoints = [\"{other}\", ")));
+    assert_eq!(own()["probation"], Value::Null);
+}
+
+#[test]
+fn the_admin_server_moves_to_another_address() {
+    let origin = Upstream::replying("origin");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("staunch.toml");
+    let config = |name: &str| format!("[admin]\naddress = \"unix:{name}\"\n{}", api([&origin]));
+    let proxy = Proxy::start(&config("a"), Some(&file)).expect("a proxy");
+    let admin = |name: &str| Client::over(&folder.path().join(name));
+    assert_eq!(admin("a").expect("it listens").get("/healthz").status, 200);
+
+    proxy.reload(&file, &config("b"));
+
+    eventually(|| admin("b").is_ok_and(|mut client| client.get("/healthz").status == 200));
+    eventually(|| admin("a").is_err());
 }
