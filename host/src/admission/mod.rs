@@ -18,9 +18,10 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::config;
@@ -69,6 +70,8 @@ struct Waiting<'a>(&'a AtomicUsize);
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
+/// How often who waits looks for connections that are idle.
+const LOOK: Duration = Duration::from_millis(100);
 /// Descriptors that are left for listeners, logs, plugins and the admin server.
 const RESERVED: u64 = 256;
 
@@ -147,7 +150,8 @@ impl Admission {
             if !self.memory.is_short() {
                 make_room();
             }
-            room.await;
+            // A connection that has just come may be idle for long enough the next time.
+            let _ = timeout(LOOK, room).await;
         }
     }
 
@@ -160,6 +164,11 @@ impl Admission {
     /// Connections that are open.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Relaxed)
+    }
+
+    /// Whether others wait for the places of those who are idle.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.waiting.load(Relaxed) > 0 && !self.memory.is_short()
     }
 
     /// Has those who wait look again.
@@ -245,8 +254,8 @@ mod tests {
         assert_eq!(default_max(None), usize::MAX);
     }
 
-    #[test]
-    fn who_finds_no_place_waits_for_one() {
+    #[tokio::test]
+    async fn who_finds_no_place_waits_for_one() {
         let admission = admission(1, None);
         let mut cx = Context::from_waker(Waker::noop());
         let made = Cell::new(0);
@@ -281,8 +290,8 @@ mod tests {
         assert_eq!(admission.open(), 0);
     }
 
-    #[test]
-    fn one_who_gives_up_waiting_leaves_nothing_behind() {
+    #[tokio::test]
+    async fn one_who_gives_up_waiting_leaves_nothing_behind() {
         let admission = admission(0, Some(1));
         let mut cx = Context::from_waker(Waker::noop());
         let address = "192.0.2.1".parse().ok();

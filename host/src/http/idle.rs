@@ -43,6 +43,11 @@ impl Idle {
         }
     }
 
+    /// The one that came first.
+    pub(super) fn oldest(&self) -> Option<usize> {
+        self.oldest
+    }
+
     /// Takes out the one that came first.
     pub(super) fn pop(&mut self) -> Option<usize> {
         let oldest = self.oldest?;

@@ -4,6 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::admission::Admission;
 use crate::http::facts::{Exchange, Facts};
@@ -14,6 +17,9 @@ use crate::telemetry::clock::HttpDate;
 
 /// Exchanges kept for reuse, with the memory of their heads.
 const SPARE_EXCHANGES: usize = 256;
+
+/// How long a new connection is not closed for others: its request is on its way.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// One worker, as its connections see it.
 pub(crate) struct Worker {
@@ -30,8 +36,11 @@ pub(crate) struct Worker {
 struct Seats {
     wakers: Vec<Option<Waker>>,
     free: Vec<usize>,
-    /// Those who wait for a request.
+    /// Those who wait for another request.
     idle: Idle,
+    /// Those who wait for their first one, with when they came.
+    fresh: Idle,
+    since: Vec<Option<Instant>>,
     /// Those who were told to leave, as others need their place.
     leaving: Vec<usize>,
 }
@@ -47,6 +56,7 @@ impl Drop for Seat<'_> {
         let mut seats = self.worker.seats.borrow_mut();
         seats.wakers[self.number] = None;
         seats.idle.remove(self.number);
+        seats.fresh.remove(self.number);
         seats.leaving.retain(|leaving| *leaving != self.number);
         seats.free.push(self.number);
     }
@@ -55,12 +65,26 @@ impl Drop for Seat<'_> {
 impl Seat<'_> {
     /// The connection waits for a request from now on.
     pub(crate) fn rest(&self) {
-        self.worker.seats.borrow_mut().idle.push(self.number);
+        let mut seats = self.worker.seats.borrow_mut();
+        match seats.since[self.number] {
+            Some(_) => seats.fresh.push(self.number),
+            None => seats.idle.push(self.number),
+        }
+        drop(seats);
+        if self.worker.admission.is_crowded() {
+            self.worker.make_room();
+        }
     }
 
     /// It has one.
     pub(crate) fn wake(&self) {
-        self.worker.seats.borrow_mut().idle.remove(self.number);
+        let mut seats = self.worker.seats.borrow_mut();
+        match seats.since[self.number].take() {
+            Some(_) => seats.fresh.remove(self.number),
+            None => seats.idle.remove(self.number),
+        }
+        // It was a moment faster.
+        seats.leaving.retain(|leaving| *leaving != self.number);
     }
 
     /// Whether a connection that waits for a request is to leave instead.
@@ -112,7 +136,11 @@ impl Worker {
     /// Has the connection leave that has waited for a request for longest, if there is one.
     pub(crate) fn make_room(&self) {
         let mut seats = self.seats.borrow_mut();
-        if let Some(oldest) = seats.idle.pop() {
+        let is_due = |number: &usize| seats.since[*number].is_none_or(|since| since.elapsed() >= GRACE);
+        let fresh = seats.fresh.oldest().filter(is_due);
+        let oldest = seats.idle.pop().or(fresh);
+        if let Some(oldest) = oldest {
+            seats.fresh.remove(oldest);
             seats.leaving.push(oldest);
             if let Some(waker) = &seats.wakers[oldest] {
                 waker.wake_by_ref();
@@ -132,10 +160,12 @@ impl Worker {
             Some(number) => number,
             None => {
                 seats.wakers.push(None);
+                seats.since.push(None);
                 seats.wakers.len() - 1
             }
         };
         seats.wakers[number] = Some(waker);
+        seats.since[number] = Some(Instant::now());
         Seat { worker: self, number }
     }
 

@@ -83,6 +83,7 @@ impl Upstream {
             }
             match self.pick(sending.exchange, 0, now) {
                 Ok(first) => return Ok((first, place.take(self.has_ready()))),
+                Err(NotPicked::Full) if self.retired.get() => place.pass_on(),
                 Err(NotPicked::Full) => place.go_back(),
                 Err(reason) => return Err(self.not_picked(reason)),
             }

@@ -83,6 +83,8 @@ pub(crate) struct Upstream {
     /// What the balancer was told of readiness, and at which generation of the upstream's health.
     ready: RefCell<Vec<bool>>,
     seen: Cell<u64>,
+    /// Whether another configuration of it serves.
+    retired: Cell<bool>,
     metrics: Arc<UpstreamMetrics>,
 }
 
@@ -173,6 +175,7 @@ impl Upstream {
             fallback: RefCell::new(RoundRobin::new(endpoints)),
             ready: RefCell::new(shared.endpoints.iter().map(|e| !e.down).collect()),
             seen: Cell::new(0),
+            retired: Cell::new(false),
             name: Arc::from(&*shared.name),
             shared,
             worker,
@@ -213,6 +216,7 @@ impl Upstream {
 
     /// Closes the idle connections to endpoints that `next` does not have.
     pub(crate) fn retire(&self, next: Option<&Self>) {
+        self.retired.set(true);
         for lane in &self.lanes {
             if next.is_none_or(|next| next.position(&lane.address).is_none()) {
                 lane.retire();

@@ -1,4 +1,5 @@
 mod faults;
+mod overload;
 mod random;
 
 use super::*;
@@ -361,6 +362,9 @@ const DEFAULTS: &str = r#"Server {
     max_headers: 128,
     max_target_size: 8192,
     max_body_size: None,
+    max_connections: None,
+    max_connections_per_client: None,
+    memory_limit: None,
 }
 AccessLog {
     path: None,
@@ -381,6 +385,8 @@ Route {
     },
     rewrite: [],
     timeout: None,
+    priority: Normal,
+    concurrency_limit: None,
     place: Place {
         line: 0,
         column: 0,
@@ -410,6 +416,13 @@ Upstream {
     connect_timeout: 5s,
     read_timeout: 60s,
     send_timeout: 60s,
+    queue: Queue {
+        max_requests: None,
+        max_pending: 0,
+        timeout: None,
+    },
+    breaker: None,
+    concurrency: None,
     passive: Passive {
         max_fails: 1,
         fail_timeout: 10s,

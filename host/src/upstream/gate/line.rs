@@ -105,6 +105,22 @@ impl<W> Line<W> {
         true
     }
 
+    /// One that was called could not make use of it, and others may: it waits on where it was, and the next behind it
+    /// is called. Answers what wakes that one; `None` when there is none.
+    pub(super) fn pass_on(&mut self, ticket: Ticket) -> Option<Option<W>> {
+        let entry = self.everybody.get_mut(&ticket).filter(|entry| entry.verdict == Verdict::Called)?;
+        entry.verdict = Verdict::Wait;
+        let priority = entry.priority;
+        self.waiting[priority as usize].insert(ticket);
+        let behind = self.waiting[priority as usize].range(ticket + 1..).next().copied();
+        let lower = || self.waiting[Priority::Normal as usize].first().copied().filter(|_| priority == Priority::High);
+        let next = behind.or_else(lower)?;
+        let entry = self.everybody.get_mut(&next)?;
+        self.waiting[entry.priority as usize].remove(&next);
+        entry.verdict = Verdict::Called;
+        Some(entry.waker.take())
+    }
+
     /// One leaves, for whatever reason. Answers what it had been told.
     pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Verdict> {
         let entry = self.everybody.remove(&ticket)?;
@@ -185,6 +201,21 @@ mod tests {
         line.verdict(first, |_| first);
 
         assert_eq!(line.call(), Some(Some(first)));
+    }
+
+    #[test]
+    fn a_turn_is_passed_on_to_who_is_behind() {
+        let mut line = line(9);
+        let high = join(&mut line, Priority::High).unwrap();
+        let normal = join(&mut line, Priority::Normal).unwrap();
+        assert_eq!(line.call(), Some(Some(high)));
+
+        assert_eq!(line.pass_on(high), Some(Some(normal)));
+        assert_eq!(line.pass_on(normal), None, "nobody is behind it");
+
+        assert_eq!(line.waiting(), 2);
+        assert_eq!(line.verdict(high, |_| high), Verdict::Wait);
+        assert_eq!(line.call(), Some(Some(high)));
     }
 
     #[test]

@@ -206,6 +206,15 @@ impl Place {
         Pass(Some(gate))
     }
 
+    /// There was no endpoint for this one, as it knows an old configuration; there may be one for who is behind it.
+    pub(crate) fn pass_on(&self) {
+        let Some((gate, ticket)) = &self.0 else { return };
+        match gate.line.lock().pass_on(*ticket) {
+            Some(waker) => wake(waker),
+            None => drop(gate.count.fetch_sub(1, AcqRel)),
+        }
+    }
+
     /// There was no endpoint after all: waits on.
     pub(crate) fn go_back(&self) {
         let Some((gate, ticket)) = &self.0 else { return };
