@@ -1,14 +1,17 @@
 //! What the proxy promises, a subject to a file.
 
+mod abuse;
 mod access_log;
 mod admin;
 mod author;
 mod balancers_load;
 mod bodies;
 mod breaker;
+mod chaos;
 mod cli;
 mod contract;
 mod drain;
+mod faults;
 mod hashing;
 mod health;
 mod hop_by_hop;
@@ -30,8 +33,8 @@ mod reuse;
 mod rewriters;
 mod rewriting;
 mod routing;
-mod smuggling;
 mod substitute;
 mod timeouts;
 mod upstream_faults;
 mod websocket;
+mod wire;

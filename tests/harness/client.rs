@@ -95,7 +95,7 @@ impl Client {
         self.try_response_to("GET")
     }
 
-    fn try_response_to(&mut self, method: &str) -> Result<Response, Broken> {
+    pub(crate) fn try_response_to(&mut self, method: &str) -> Result<Response, Broken> {
         let mut response = self.wire.response_head(method).map_err(|end| Broken { part: None, end })?;
         match self.wire.response_body(&mut response) {
             Ok(()) => Ok(response),

@@ -14,7 +14,7 @@ pub(crate) use program::{Program, staunch};
 pub(crate) use proxy::{ADMIN, Proxy, api};
 pub(crate) use upstream::{Talk, Upstream, ok};
 pub(crate) use wait::{PATIENCE, eventually};
-pub(crate) use wire::{End, Framing, Request, Response};
+pub(crate) use wire::{End, Framing, Head, Request, Response};
 
 /// `length` bytes in which no two places nearby look alike.
 pub(crate) fn pattern(length: usize) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! The binary, run as a user runs it.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
@@ -24,13 +25,26 @@ pub(crate) struct Program {
 impl Program {
     /// Runs with this configuration, completed with a listener, and waits until it listens.
     pub(crate) fn run(text: &str) -> Self {
+        Self::listening(text, "")
+    }
+
+    /// The same, listening on a port as well and with an admin server.
+    pub(crate) fn on_tcp(text: &str) -> Self {
+        Self::listening(text, "[[listeners]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"unix:admin\"\n")
+    }
+
+    fn listening(text: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = folder.path().join("proxy");
         let file = folder.path().join("staunch.toml");
         let listener = format!("[[listeners]]\naddress = \"unix:{}\"\n", socket.display());
-        fs::write(&file, complete(&format!("{text}\n{listener}"))).expect("a file");
+        fs::write(&file, complete(&format!("{text}\n{listener}{more}"))).expect("a file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_staunch"));
         command.args(["run", "-c"]).arg(&file).current_dir(folder.path());
+        if !more.is_empty() {
+            let log = fs::File::create(folder.path().join("log")).expect("a file");
+            command.stderr(log);
+        }
         let child = command.stdin(Stdio::null()).spawn().expect("the binary");
         let mut program = Self { child, folder };
         eventually(|| {
@@ -51,6 +65,35 @@ impl Program {
     /// A new connection, if it still listens.
     pub(crate) fn client(&self) -> std::io::Result<Client> {
         Client::over(&self.socket())
+    }
+
+    /// The port of one that listens on one.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let mut address = None;
+        eventually(|| {
+            let log = self.log();
+            let mut named = log.lines().filter_map(|line| line.split_once("listening address=127.0.0.1:"));
+            address = named.next().and_then(|(_, port)| port.trim().parse().ok());
+            address.is_some()
+        });
+        SocketAddr::from(([127, 0, 0, 1], address.expect("a port")))
+    }
+
+    /// What one that listens on a port has said on standard error.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder().join("log")).expect("a log")
+    }
+
+    /// What `/metrics` says of a sample, named with its labels; 0 when it says nothing.
+    pub(crate) fn metric(&self, sample: &str) -> f64 {
+        let metrics = Client::over(&self.folder().join("admin")).expect("an admin server").get("/metrics");
+        let values = metrics.text().lines().filter_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        values.map(|value| value.parse::<f64>().expect("a number")).next().unwrap_or(0.0)
+    }
+
+    /// Descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
     }
 
     /// Sends it a signal by name, such as `TERM`.

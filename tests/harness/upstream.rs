@@ -86,7 +86,11 @@ pub(crate) fn ok(body: impl AsRef<[u8]>) -> Vec<u8> {
 impl Upstream {
     /// Does for each connection what the script says; the connection ends with it.
     pub(crate) fn raw(script: impl Fn(&mut Talk) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::raw_on(TcpListener::bind("127.0.0.1:0").expect("a port"), script)
+    }
+
+    /// The same with a listener of the test's own.
+    pub(crate) fn raw_on(listener: TcpListener, script: impl Fn(&mut Talk) + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().expect("bound");
         let shared = Arc::new(Shared::default());
         let (accepting, script) = (shared.clone(), Arc::new(script));
@@ -327,7 +331,12 @@ impl Talk {
 
     /// Waits until the peer ends the connection.
     pub(crate) fn stall(&mut self) {
-        self.wire.drain();
+        self.wire.discard();
+    }
+
+    /// Forgets what this origin was asked so far, for one that is asked a great deal.
+    pub(crate) fn forget(&self) {
+        self.shared.lock().requests.clear();
     }
 
     /// Waits for so long, or until the test is over.

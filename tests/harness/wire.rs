@@ -198,6 +198,13 @@ impl Wire {
         }
     }
 
+    /// Reads all there is until the peer ends, and keeps nothing of it.
+    pub(crate) fn discard(&mut self) {
+        while self.fill().is_ok() {
+            self.used = self.buffer.len();
+        }
+    }
+
     /// Reads exactly so many bytes.
     pub(crate) fn take(&mut self, length: usize) -> Result<Vec<u8>, End> {
         while self.rest().len() < length {

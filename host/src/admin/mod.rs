@@ -4,6 +4,7 @@
 //! because who asks them (an orchestrator, a load balancer) carries no token; everything else asks for the token when
 //! one is configured.
 
+mod endpoint;
 mod guards;
 mod listener;
 mod page;
@@ -16,10 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, patch, put};
 use axum::{Json, Router};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::exposition::{self, Exposition};
 
+pub use endpoint::EndpointPatch;
 pub use guards::{BreakerState, BreakerStatus, ConcurrencyStatus, QueueStatus};
 pub use listener::AdminListener;
 use listener::Bounded;
@@ -48,6 +50,9 @@ pub trait Window: Send + Sync {
     fn write_metrics(&self, out: &mut Exposition);
 
     fn upstreams(&self) -> Vec<UpstreamStatus>;
+
+    /// Changes an endpoint until the process ends, and tells how it stands then; `None` when there is none.
+    fn change_endpoint(&self, upstream: &str, address: &str, patch: EndpointPatch) -> Option<EndpointStatus>;
 
     fn plugins(&self) -> Vec<PluginStatus>;
 
@@ -103,6 +108,7 @@ fn router(state: Arc<AdminState>) -> Router {
         .route(READYZ, get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/upstreams", get(upstreams))
+        .route(ENDPOINT, patch(endpoint::patch).layer(DefaultBodyLimit::max(endpoint::MAX_PATCH)))
         .route("/api/plugins", get(plugins))
         .route("/api/plugins/{name}", put(turnover::put).layer(DefaultBodyLimit::max(turnover::MAX_FILE)))
         .fallback(async || error(StatusCode::NOT_FOUND, "there is nothing at this path"))
@@ -111,6 +117,8 @@ fn router(state: Arc<AdminState>) -> Router {
         .with_state(state)
 }
 
+/// An address may have slashes in it: `unix:/run/api.sock`.
+const ENDPOINT: &str = "/api/upstreams/{upstream}/endpoints/{*address}";
 const HEALTHZ: &str = "/healthz";
 const READYZ: &str = "/readyz";
 
@@ -160,6 +168,11 @@ async fn guard(State(state): State<Arc<AdminState>>, request: Request, next: Nex
     };
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// Whether a web page asks. Without a token anybody on this machine may come, but no page that a browser on it shows.
+fn is_from_page(state: &AdminState, headers: &HeaderMap) -> bool {
+    state.token.is_none() && headers.contains_key(header::ORIGIN)
 }
 
 fn brings(request: &Request, token: &[u8; 32]) -> bool {

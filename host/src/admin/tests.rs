@@ -28,13 +28,15 @@ impl Window for Double {
             reason: Some("connect <refused>".to_owned()),
             since: Some(std::time::UNIX_EPOCH),
             weight: 5,
+            starting: None,
             backup: false,
             down: false,
+            drain: false,
             zone: None,
             active: 3,
             max_connections: None,
             failures: 1,
-            max_fails: 1,
+            max_fails: Some(1),
         };
         let breaker = BreakerStatus {
             state: BreakerState::Open,
@@ -47,11 +49,19 @@ impl Window for Double {
         vec![UpstreamStatus {
             name: "api".to_owned(),
             balance: "round-robin".to_owned(),
+            panic: false,
+            panic_threshold: 0,
             endpoints: vec![endpoint],
             queue: Some(QueueStatus { requests: 7, max_requests: Some(8), pending: 5, max_pending: 9 }),
             breaker: Some(breaker),
             concurrency: Some(ConcurrencyStatus { limit: 12, requests: 4, min_rtt: Some(0.025), measuring: false }),
         }]
+    }
+
+    fn change_endpoint(&self, upstream: &str, address: &str, patch: EndpointPatch) -> Option<EndpointStatus> {
+        let known = self.upstreams().remove(0);
+        let endpoint = known.endpoints.into_iter().find(|endpoint| endpoint.address == address)?;
+        (known.name == upstream).then(|| EndpointStatus { drain: patch.drain.flatten().unwrap_or(false), ..endpoint })
     }
 
     fn plugins(&self) -> Vec<PluginStatus> {

@@ -234,7 +234,7 @@ fn check_name(name: &str) -> Result<(), BadEdit> {
     }
     let known = Known::of(name.as_bytes());
     let frames = known.is_hop_by_hop() || matches!(known, Known::Trailer | Known::Expect);
-    if frames || name.eq_ignore_ascii_case("http2-settings") {
+    if frames {
         return Err(BadEdit::Forbidden(shown(name)));
     }
     Ok(())

@@ -222,7 +222,7 @@ async fn download(
     // From here on the client has a part of the response: an error can only break it off.
     sent.after = Some(After::Abort);
     let endpoint = &mut response.connection.transport;
-    let mut decoder = BodyDecoder::new(kind);
+    let mut decoder = BodyDecoder::of_response(kind);
     let mut pump = Pump::new(BodyEncoder::new(encoding));
     let pumped = poll_fn(|cx| {
         if (upload.is_over() || upload.is_received())

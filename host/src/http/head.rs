@@ -53,6 +53,7 @@ pub enum Known {
     Date,
     Expect,
     Host,
+    Http2Settings,
     KeepAlive,
     ProxyAuthenticate,
     ProxyAuthorization,
@@ -82,6 +83,7 @@ impl Known {
             (10, Some(b'k')) => (Self::KeepAlive, b"keep-alive"),
             (11, Some(b'r')) => (Self::RetryAfter, b"retry-after"),
             (14, Some(b'c')) => (Self::ContentLength, b"content-length"),
+            (14, Some(b'h')) => (Self::Http2Settings, b"http2-settings"),
             (15, Some(b'x')) => (Self::XForwardedFor, b"x-forwarded-for"),
             (16, Some(b'x')) => (Self::XForwardedHost, b"x-forwarded-host"),
             (16, Some(b'p')) => (Self::ProxyConnection, b"proxy-connection"),
@@ -101,6 +103,7 @@ impl Known {
             self,
             Self::Connection
                 | Self::ContentLength
+                | Self::Http2Settings
                 | Self::KeepAlive
                 | Self::ProxyAuthenticate
                 | Self::ProxyAuthorization

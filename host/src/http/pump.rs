@@ -17,6 +17,10 @@ const COPIED: usize = 4 * 1024;
 /// Output that gathers before it is sent.
 const GATHERED: usize = 16 * 1024;
 
+/// Bytes that one body may move before everybody else on the worker has had a turn: a fast transfer would otherwise hold
+/// it for megabytes at a time, which every short exchange beside it would have to wait for.
+const TURN: u64 = 256 * 1024;
+
 /// One body on its way.
 pub(crate) struct Pump {
     encoder: BodyEncoder,
@@ -129,7 +133,12 @@ impl Pump {
         to: &mut Transport,
         passage: &mut Passage<'_>,
     ) -> Poll<Result<(), PumpError>> {
+        let turn = self.moved.saturating_add(TURN);
         loop {
+            if self.moved > turn {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             if self.pending > 0 {
                 ready!(self.poll_pending(cx, from, to))?;
                 continue;

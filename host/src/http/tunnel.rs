@@ -48,6 +48,9 @@ pub(crate) async fn tunnel(client: &mut Transport, endpoint: &mut Transport, idl
     .await
 }
 
+/// Bytes that one direction may pass before everybody else on the worker has had a turn.
+const TURN: u64 = 256 * 1024;
+
 /// One direction.
 #[derive(Default)]
 struct Way {
@@ -57,9 +60,14 @@ struct Way {
 
 impl Way {
     fn poll(&mut self, cx: &mut Context<'_>, from: &mut Transport, to: &mut Transport) -> Poll<io::Result<()>> {
+        let turn = to.bytes_written.saturating_add(TURN);
         loop {
             if self.shut {
                 return Poll::Ready(Ok(()));
+            }
+            if to.bytes_written > turn {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             ready!(to.poll_flush(cx))?;
             while !from.input.is_empty() {

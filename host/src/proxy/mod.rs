@@ -2,6 +2,7 @@
 
 mod assembly;
 mod blueprint;
+mod guards;
 mod operation;
 mod orders;
 mod parts;

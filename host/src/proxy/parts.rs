@@ -24,7 +24,7 @@ use crate::proxy::blueprint::{Blueprint, Part, Seat, UpstreamPlan};
 use crate::router::Router;
 use crate::upstream::endpoint::{Endpoint, EndpointId, Loads};
 use crate::upstream::guards::Guards;
-use crate::upstream::health::Health;
+use crate::upstream::health::{Health, Standing};
 use crate::upstream::{Shared, Target};
 
 /// What is common to all workers.
@@ -196,12 +196,11 @@ impl Builder<'_> {
             down: endpoint.down,
         };
         let endpoints: Vec<_> = upstream.endpoints.iter().enumerate().map(endpoint).collect();
-        let limits: Vec<_> = upstream.endpoints.iter().map(|endpoint| endpoint.max_connections).collect();
         let known = before.map(|(_, shared)| (&shared.endpoints[..], &shared.health));
         Arc::new(Shared {
             name: upstream.name.as_str().into(),
             loads: Arc::new(Loads::new(self.workers, endpoints.len())),
-            health: Health::new(&endpoints, &limits, upstream, known),
+            health: Health::new(&endpoints, upstream, known),
             guards: Guards::new(upstream, self.workers, before.map(|(_, shared)| &shared.guards), Instant::now()),
             endpoints,
             targets,
@@ -402,10 +401,12 @@ impl Builder<'_> {
     }
 }
 
-/// Whether two upstreams say the same, the plugins they name aside.
+/// Whether two upstreams say the same, the plugins they name aside. Whether weights may grow, a balancer has a say in.
 fn is_alike(one: &config::Upstream, other: &config::Upstream) -> bool {
     let mut one = one.clone();
-    one.balance.clone_from(&other.balance);
+    if one.slow_start.is_none() {
+        one.balance.clone_from(&other.balance);
+    }
     one.retry.policy.clone_from(&other.retry.policy);
     one == *other
 }
@@ -429,11 +430,15 @@ fn is_same_entry(one: &Config, other: &Config, name: &str) -> bool {
 
 /// The endpoints of an upstream with what may have traffic now.
 pub(super) fn members(shared: &Shared, now: Instant) -> Arc<[Member]> {
-    let member = |endpoint: &Endpoint| Member {
-        endpoint: endpoint.clone(),
-        ready: !endpoint.down && shared.health.is_ready(endpoint.id, now),
+    let member = |(endpoint, standing): (&Endpoint, Standing)| Member {
+        endpoint: Endpoint {
+            weight: shared.health.weight(endpoint.id, now).0,
+            down: shared.health.is_down(endpoint.id),
+            ..endpoint.clone()
+        },
+        ready: standing.is_ready(),
     };
-    shared.endpoints.iter().map(member).collect()
+    shared.endpoints.iter().zip(shared.health.standings(now)).map(member).collect()
 }
 
 /// What calls of a plugin may take, as its entry says.

@@ -9,23 +9,24 @@ use tokio::sync::Notify;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use crate::admin::{
-    self, AdminListener, AdminState, BreakerState, BreakerStatus, ConcurrencyStatus, EndpointState, EndpointStatus,
-    PluginFaults, PluginKind, PluginMetric, PluginMetricValue, PluginStatus, QueueStatus, Replacing, UpstreamStatus,
-    Window,
+    self, AdminListener, AdminState, EndpointPatch, EndpointState, EndpointStatus, PluginFaults, PluginKind,
+    PluginMetric, PluginMetricValue, PluginStatus, Replacing, UpstreamStatus, Window,
 };
 use crate::admission::{Admission, MEMORY_INTERVAL};
-use crate::config;
+use crate::config::{self, Passive};
 use crate::listener::{self, Bound, Listener};
 use crate::plugins::{self, Cause, Kind, Use, UseStatus};
+use crate::proxy::guards;
 use crate::proxy::operation::Operation;
 use crate::proxy::parts::{Parts, Placed};
 use crate::proxy::running::Running;
 use crate::telemetry::exposition::{self, Exposition};
-use crate::upstream::endpoint::Endpoint;
-use crate::upstream::health::Standing;
-use crate::upstream::{Shared, breaker, check};
+use crate::upstream::endpoint::EndpointId;
+use crate::upstream::health::{EndpointOrder, Said, Standing};
+use crate::upstream::{Shared, check};
 
 /// What the control thread is started with.
 pub(super) struct Control {
@@ -85,9 +86,10 @@ impl Checks {
         });
         for shared in upstreams {
             if !self.0.iter().any(|(known, _)| Arc::ptr_eq(shared, known)) {
-                let endpoints = shared.endpoints.iter().filter(|endpoint| !endpoint.down);
-                let checks =
-                    endpoints.map(|endpoint| tokio::task::spawn_local(check::run(shared.clone(), endpoint.id)));
+                let checks = shared
+                    .endpoints
+                    .iter()
+                    .map(|endpoint| tokio::task::spawn_local(check::run(shared.clone(), endpoint.id)));
                 self.0.push((shared.clone(), checks.collect()));
             }
         }
@@ -221,6 +223,19 @@ impl Window for Glass {
         parts.upstreams.iter().zip(&parts.config.upstreams).map(status).collect()
     }
 
+    fn change_endpoint(&self, upstream: &str, address: &str, patch: EndpointPatch) -> Option<EndpointStatus> {
+        let parts = self.operation.running.parts();
+        let shared = parts.upstreams.iter().find(|shared| &*shared.name == upstream)?;
+        let id = shared.endpoints.iter().find(|endpoint| &*endpoint.address == address)?.id;
+        let EndpointPatch { down, drain, weight, reason } = patch;
+        info!(%upstream, endpoint = %address, ?down, ?drain, ?weight, ?reason, "an operator changed an endpoint");
+        let order = EndpointOrder { down: said(down), drain: said(drain), weight: said(weight), reason };
+        shared.health.order(id, order);
+        let now = Instant::now();
+        let standing = *shared.health.standings(now).get(id as usize)?;
+        endpoint(shared, id, standing, now)
+    }
+
     fn plugins(&self) -> Vec<PluginStatus> {
         let parts = self.operation.running.parts();
         let placed = parts.placed.lock().clone();
@@ -288,70 +303,58 @@ impl Glass {
 }
 
 fn upstream(shared: &Shared, config: &config::Upstream, now: Instant) -> UpstreamStatus {
-    let status = |(endpoint, config): (&Endpoint, &config::Endpoint)| {
-        let standing = shared.health.standing(endpoint.id, now);
-        let (state, reason) = match standing {
-            Standing::Up => (EndpointState::Up, None),
-            Standing::Down => (EndpointState::Down, Some("configured down")),
-            Standing::Unhealthy => (EndpointState::Unhealthy, Some("its active check fails")),
-            Standing::Failed => {
-                (EndpointState::Unavailable, Some("it failed max_fails times; it is probed after fail_timeout"))
-            }
-            Standing::Full => (EndpointState::Full, Some("it has max_connections requests")),
-        };
-        EndpointStatus {
-            address: endpoint.address.to_string(),
-            state,
-            reason: reason.map(str::to_owned),
-            since: shared.health.since(endpoint.id),
-            weight: endpoint.weight,
-            backup: endpoint.priority > 0,
-            down: endpoint.down,
-            zone: endpoint.zone.clone(),
-            active: shared.loads.active(endpoint.id),
-            max_connections: config.max_connections,
-            failures: shared.health.fails(endpoint.id),
-            max_fails: shared.config.passive.max_fails,
-        }
-    };
-    let guards = &shared.guards;
+    let standings = shared.health.standings(now);
+    let endpoints = (0..).zip(standings).filter_map(|(id, standing)| endpoint(shared, id, standing, now));
+    let endpoints: Vec<_> = endpoints.collect();
     UpstreamStatus {
         name: shared.name.to_string(),
         balance: config.balance.plugin.clone(),
-        endpoints: shared.endpoints.iter().zip(&shared.config.endpoints).map(status).collect(),
-        queue: guards.gate.as_ref().map(|gate| QueueStatus {
-            requests: gate.inside(),
-            max_requests: shared.config.queue.max_requests,
-            pending: gate.pending(),
-            max_pending: shared.config.queue.max_pending,
-        }),
-        breaker: guards.breaker.as_ref().map(|guard| breaker(&guard.standing(now))),
-        concurrency: guards.concurrency.as_ref().map(|guard| {
-            let standing = guard.standing();
-            ConcurrencyStatus {
-                limit: standing.limit,
-                requests: standing.in_flight,
-                min_rtt: standing.min_rtt.map(|time| time.as_secs_f64()),
-                measuring: standing.is_measuring,
-            }
-        }),
+        panic: endpoints.iter().any(|endpoint| endpoint.state == EndpointState::Panic),
+        panic_threshold: config.panic_threshold(),
+        endpoints,
+        queue: guards::queue(shared),
+        breaker: guards::breaker(shared, now),
+        concurrency: guards::concurrency(shared),
     }
 }
 
-fn breaker(standing: &breaker::Standing) -> BreakerStatus {
-    let (state, reason) = match standing.state {
-        breaker::State::Closed => (BreakerState::Closed, None),
-        breaker::State::HalfOpen => (BreakerState::HalfOpen, Some("a few requests try whether it is well again")),
-        breaker::State::Open => (BreakerState::Open, Some("too many of its requests failed; it rests for open_time")),
-    };
-    BreakerStatus {
-        state,
-        reason: reason.map(str::to_owned),
-        since: standing.since,
-        opened: standing.opened,
-        requests: standing.requests,
-        failures: standing.failures,
-    }
+fn endpoint(shared: &Shared, id: EndpointId, standing: Standing, now: Instant) -> Option<EndpointStatus> {
+    let Shared { health, config, .. } = shared;
+    let (endpoint, configured) = (shared.endpoints.get(id as usize)?, config.endpoints.get(id as usize)?);
+    Some(EndpointStatus {
+        address: endpoint.address.to_string(),
+        state: match standing {
+            Standing::Up => EndpointState::Up,
+            Standing::Down => EndpointState::Down,
+            Standing::Draining => EndpointState::Draining,
+            Standing::Unhealthy => EndpointState::Unhealthy,
+            Standing::Failed => EndpointState::Unavailable,
+            Standing::Ejected => EndpointState::Ejected,
+            Standing::Probing { .. } => EndpointState::Probing,
+            Standing::Full => EndpointState::Full,
+            Standing::Panic => EndpointState::Panic,
+        },
+        reason: health.reason(id, standing, now),
+        since: health.since(id, standing),
+        weight: health.own_weight(id),
+        starting: health.starting_share(id, now),
+        backup: endpoint.priority > 0,
+        down: health.is_down(id),
+        drain: health.is_draining(id),
+        zone: endpoint.zone.clone(),
+        active: shared.loads.active(id),
+        max_connections: configured.max_connections,
+        failures: health.fails(id),
+        max_fails: match config.passive {
+            Passive::Nginx { max_fails, .. } => Some(max_fails),
+            Passive::Window(_) | Passive::Outlier(_) => None,
+        },
+    })
+}
+
+/// A value in place of the configuration's; `null` takes it back.
+fn said<T>(value: Option<Option<T>>) -> Option<Said<T>> {
+    value.map(|value| value.map_or(Said::AsConfigured, Said::This))
 }
 
 fn faults(status: &UseStatus) -> PluginFaults {

@@ -72,6 +72,7 @@ pub struct UpstreamMetrics {
     requests: [Counter; RequestEnd::ALL.len()],
     attempts: [Counter; ATTEMPT_ENDS.len()],
     ejections: Counter,
+    panics: Counter,
     /// Answers by the hundreds of their status, and how long their heads took, all attempts together.
     answers: [Counter; CLASSES.len()],
     latencies: Latencies,
@@ -273,7 +274,7 @@ impl Metrics {
 
 type UpstreamFamily = (&'static str, Kind, &'static str, fn(&UpstreamMetrics) -> u64);
 
-const UPSTREAM_FAMILIES: [UpstreamFamily; 6] = [
+const UPSTREAM_FAMILIES: [UpstreamFamily; 7] = [
     ("staunch_upstream_connections_opened_total", Kind::Counter, "Connections opened to endpoints.", |upstream| {
         upstream.connections_opened.value()
     }),
@@ -295,6 +296,12 @@ const UPSTREAM_FAMILIES: [UpstreamFamily; 6] = [
     ("staunch_upstream_ejections_total", Kind::Counter, "Endpoints taken out by passive health.", |upstream| {
         upstream.ejections.value()
     }),
+    (
+        "staunch_upstream_panics_total",
+        Kind::Counter,
+        "Times that endpoints' health began to be overlooked.",
+        |upstream| upstream.panics.value(),
+    ),
 ];
 
 impl WorkerMetrics {
@@ -345,9 +352,19 @@ impl UpstreamMetrics {
     }
 
     /// Counts and logs that passive health takes an endpoint out.
-    pub fn ejected(&self, endpoint: &str, failures: u32, out_for: Duration) {
+    pub fn ejected(&self, endpoint: &str, why: &str, out_for: Duration) {
         self.ejections.increment();
-        warn!(target: TARGET, upstream = %self.name, %endpoint, failures, ?out_for, "ejected");
+        warn!(target: TARGET, upstream = %self.name, %endpoint, why, ?out_for, "ejected");
+    }
+
+    /// Counts and logs that so many endpoints of all are offered although they are not healthy; 0: none any more.
+    pub fn panicked(&self, overlooked: usize, endpoints: usize) {
+        if overlooked == 0 {
+            info!(target: TARGET, upstream = %self.name, "enough endpoints are healthy again, panic is over");
+            return;
+        }
+        self.panics.increment();
+        warn!(target: TARGET, upstream = %self.name, overlooked, endpoints, "too few endpoints are healthy, their health is overlooked");
     }
 
     /// Logs that a breaker has opened.
@@ -566,7 +583,7 @@ mod tests {
             upstream.attempt_ended(AttemptEnd::ConnectTimeout);
             upstream.retries_granted.increment();
             upstream.request_ended(RequestEnd::Answered);
-            upstream.ejected("10.0.0.1:80", 1, Duration::from_secs(10));
+            upstream.ejected("10.0.0.1:80", "1 failure", Duration::from_secs(10));
         }
 
         let text = text(&metrics);

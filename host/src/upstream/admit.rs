@@ -109,16 +109,15 @@ impl Upstream {
         let Some(gate) = &self.shared.guards.gate else { return };
         if gate.pending() > 0 {
             self.refresh(now);
-            if self.has_ready() || !self.is_full(now) {
+            if self.has_ready() || !self.is_full() {
                 gate.offer();
             }
         }
     }
 
     /// Whether an endpoint would have traffic if it had not as much as it may.
-    pub(super) fn is_full(&self, now: Instant) -> bool {
-        let health = &self.shared.health;
-        self.shared.endpoints.iter().any(|endpoint| health.standing(endpoint.id, now) == Standing::Full)
+    pub(super) fn is_full(&self) -> bool {
+        self.views.borrow().iter().any(|view| view.standing == Standing::Full)
     }
 
     pub(super) fn not_picked(&self, reason: NotPicked) -> UpstreamError {

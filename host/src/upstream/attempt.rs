@@ -9,7 +9,9 @@ use tokio::time::Instant;
 use crate::config::Priority;
 use crate::filters::BodyBroken;
 use crate::http::facts::Exchange;
-use crate::http::h1::{self, ConnectionOption, Encoding, Limits, RequestOptions, ResponseOptions};
+use crate::http::h1::{
+    self, BodyDecoder, BodyKind, ConnectionOption, Encoding, Limits, RequestOptions, ResponseOptions,
+};
 use crate::http::head::{ResponseHead, Version};
 use crate::http::upload::{ClientFault, Upload, UploadError};
 use crate::net::Transport;
@@ -94,11 +96,10 @@ impl Sending<'_> {
                 let response = &self.exchange.response;
                 if !is_interim(response, self.upgrade) {
                     // A response of which nobody can tell where it ends is none.
-                    let framed = h1::response_body(response, self.exchange.request.method());
-                    return Poll::Ready(framed.map(|_| ()).map_err(|error| {
-                        let cause = io::Error::new(ErrorKind::InvalidData, error);
-                        failed(endpoint, Failure::Protocol, cause)
-                    }));
+                    let framed = h1::response_body(response, self.exchange.request.method())
+                        .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
+                        .and_then(|kind| check_beginning(kind, endpoint.input.bytes()));
+                    return Poll::Ready(framed.map_err(|cause| failed(endpoint, Failure::Protocol, cause)));
                 }
                 interim += 1;
                 if interim > MAX_INTERIM || response.status == 101 {
@@ -172,6 +173,22 @@ impl Sending<'_> {
             h1::encode_response(&mut self.client.output, response, Encoding::None, options);
             // If the client does not take it now, it leaves with what comes next.
             let _ = self.client.poll_flush(cx);
+        }
+    }
+}
+
+/// Looks at what of a body came with its head. A fault there is one of the whole response, of which nothing was passed
+/// on; later ones can only break it off.
+fn check_beginning(kind: BodyKind, mut received: &[u8]) -> io::Result<()> {
+    if kind != BodyKind::Chunked {
+        return Ok(());
+    }
+    let mut decoder = BodyDecoder::of_response(kind);
+    loop {
+        match decoder.decode(received) {
+            Ok(decoded) if decoded.consumed == 0 => return Ok(()),
+            Ok(decoded) => received = &received[decoded.consumed..],
+            Err(error) => return Err(io::Error::new(ErrorKind::InvalidData, error)),
         }
     }
 }

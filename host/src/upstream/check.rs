@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::{HealthCheck, HealthCheckKind};
 use crate::http::h1::{self, Limits};
@@ -28,11 +28,16 @@ pub(crate) async fn run(shared: Arc<Shared>, id: EndpointId) {
     let mut streak = Streak::new(config.rise, config.fall);
     sleep(config.interval.mul_f64(fastrand::f64())).await;
     loop {
+        if shared.health.is_down(id) {
+            sleep(config.interval).await;
+            continue;
+        }
         let checked = match timeout(config.timeout, check(config, target, &endpoint.address)).await {
             Ok(checked) => checked,
             Err(elapsed) => Err(elapsed.into()),
         };
-        if let Some(up) = streak.observe(checked.is_ok()) {
+        let passed = checked.is_ok();
+        if let Some(up) = streak.observe(passed) {
             if let Some(state) = shared.health.state(id) {
                 state.checked(up);
             }
@@ -41,6 +46,10 @@ pub(crate) async fn run(shared: Arc<Shared>, id: EndpointId) {
                 Ok(()) => tracing::info!(%upstream, %endpoint, "its check passes again"),
                 Err(error) => tracing::warn!(%upstream, %endpoint, %error, "takes no traffic until its check passes"),
             }
+        }
+        if passed && shared.health.check_passed(id, Instant::now()) {
+            let (upstream, endpoint) = (&shared.name, &endpoint.address);
+            tracing::info!(%upstream, %endpoint, "its check passes, which ends its ejection");
         }
         sleep(config.interval).await;
     }

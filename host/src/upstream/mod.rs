@@ -14,9 +14,11 @@ pub(crate) mod guards;
 pub(crate) mod health;
 pub(crate) mod key;
 mod lane;
+mod panic;
 mod passive;
 pub mod retry;
 pub(crate) mod round_robin;
+mod slow_start;
 mod window;
 
 use std::cell::{Cell, RefCell};
@@ -28,7 +30,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config;
+use crate::config::{self, PluginUse};
 use crate::filters::BodyBroken;
 use crate::http::facts::{AttemptFacts, Exchange};
 use crate::http::h1;
@@ -43,12 +45,12 @@ pub(crate) use lane::Connection;
 
 use admit::Admitted;
 use attempt::AttemptError;
-use balancer::{BadPick, Balancer, EndpointChange, FeedbackKind, Pick, PickContext, Sample};
+use balancer::{BadPick, Balancer, BalancerNeeds, EndpointChange, FeedbackKind, Pick, PickContext, Sample};
 use breaker::{Change, Trial};
 use budget::Grant;
 use endpoint::{Endpoint, EndpointId, Loads};
 use guards::{Guards, Held, Refusal};
-use health::Health;
+use health::{Health, Judged, Notice, Standing};
 use lane::{InFlight, Keep, Lane};
 use retry::{EndedAttempt, Failure, MethodKind, Outcome, RetryPolicy};
 use round_robin::RoundRobin;
@@ -80,12 +82,24 @@ pub(crate) struct Upstream {
     pub(crate) balancer: Rc<Replaceable<dyn Balancer>>,
     pub(crate) retry: Rc<Replaceable<dyn RetryPolicy>>,
     fallback: RefCell<RoundRobin>,
-    /// What the balancer was told of readiness, and at which generation of the upstream's health.
-    ready: RefCell<Vec<bool>>,
+    /// What the balancer was told of each endpoint, and at which generation of the upstream's health.
+    views: RefCell<Vec<View>>,
     seen: Cell<u64>,
     /// Whether another configuration of it serves.
     retired: Cell<bool>,
+    /// Whether a weight grows, which takes another look without anything having happened.
+    grows: Cell<bool>,
+    /// Whether weights are told as they are, because the balancer places keys by them.
+    plain_weights: bool,
     metrics: Arc<UpstreamMetrics>,
+}
+
+/// One endpoint as this worker sees it.
+#[derive(Clone, Copy, Debug)]
+struct View {
+    standing: Standing,
+    /// As balancers are told of it.
+    weight: u32,
 }
 
 /// A response whose head stands in the exchange and whose body is still to be read.
@@ -164,8 +178,17 @@ impl Upstream {
             }
             lane
         };
+        let now = Instant::now();
+        let health = &shared.health;
+        let view = |(id, standing)| View { standing, weight: health.weight(id, now).0 };
+        let views: Vec<_> = (0..).zip(health.standings(now)).map(view).collect();
+        let plain_weights = config.slow_start.is_some() && places_by_weight(config, balancer.get().needs());
+        if plain_weights && worker == 0 {
+            let (upstream, balancer) = (&shared.name, &config.balance.plugin);
+            tracing::warn!(%upstream, %balancer, "`slow_start` does nothing with a balancer that asks for a key");
+        }
         shared.guards.turn(config);
-        Rc::new(Self {
+        let upstream = Rc::new(Self {
             lanes: shared.endpoints.iter().map(lane).collect(),
             keep: Keep {
                 capacity: config.keepalive,
@@ -173,24 +196,35 @@ impl Upstream {
                 max_exchanges: config.keepalive_requests,
             },
             fallback: RefCell::new(RoundRobin::new(endpoints)),
-            ready: RefCell::new(shared.endpoints.iter().map(|e| !e.down).collect()),
+            views: RefCell::new(views),
             seen: Cell::new(0),
             retired: Cell::new(false),
+            grows: Cell::new(false),
+            plain_weights,
             name: Arc::from(&*shared.name),
             shared,
             worker,
             balancer,
             retry,
             metrics,
-        })
+        });
+        for (lane, view) in upstream.lanes.iter().zip(&*upstream.views.borrow()) {
+            lane.keep_idle(!view.standing.is_shut());
+        }
+        upstream
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Hands feedback over that is due. Called a few times a second.
+    /// Does what is due without traffic, and hands feedback over. Called a few times a second.
     pub(crate) fn tick(&self, now: Instant) {
+        let health = &self.shared.health;
+        health.tick(now).iter().for_each(|notice| self.tell(notice));
+        if self.grows.get() || health.is_stale(self.seen.get(), now) {
+            self.look(now);
+        }
         self.balancer.get().tick(now);
         if let Some(concurrency) = &self.shared.guards.concurrency {
             concurrency.tick(now);
@@ -200,10 +234,7 @@ impl Upstream {
 
     /// Tells a balancer that took over what it may have missed. One that knows it all is told nothing by it.
     pub(crate) fn inform(&self) {
-        let ready = self.ready.borrow();
-        let changes: Vec<_> = (self.shared.endpoints.iter().zip(&*ready))
-            .map(|(endpoint, &ready)| EndpointChange { id: endpoint.id, weight: endpoint.weight, ready })
-            .collect();
+        let changes: Vec<_> = (0..).zip(&*self.views.borrow()).map(|(id, view)| view.change(id)).collect();
         self.balancer.get().change(&changes);
     }
 
@@ -276,7 +307,7 @@ impl Upstream {
                 Err(AttemptError::Rewriter(broken)) => return Err(broken.into()),
                 _ => {}
             }
-            self.account(endpoint, outcome, done - now, done);
+            self.account(&in_flight, endpoint, outcome, done - now, done);
 
             let plan = self.plan(&mut sending, endpoint, attempt, outcome, sent, began, done);
             let Some((delay, grant)) = plan else {
@@ -355,27 +386,21 @@ impl Upstream {
     }
 
     /// Tells health, loads and balancer how an attempt ended.
-    fn account(&self, id: EndpointId, outcome: Outcome, latency: Duration, now: Instant) {
-        let Shared { health, loads, endpoints, config, .. } = &*self.shared;
+    fn account(&self, in_flight: &InFlight, id: EndpointId, outcome: Outcome, latency: Duration, now: Instant) {
+        let Shared { health, loads, .. } = &*self.shared;
         let balancer = self.balancer.get();
         let needs = balancer.needs();
-        let failed = match outcome {
-            Outcome::Failed(_) => true,
-            Outcome::Status(status) => !matches!(status, 403 | 404) && self.retry.get().needs().wants(status),
-        };
         self.metrics.attempt_ended(outcome.into());
-        let penalty = if failed {
-            let (penalty, ejected) = health.failed(id, now);
+        let wanted = matches!(outcome, Outcome::Status(status) if self.retry.get().needs().wants(status));
+        let weight = self.views.borrow().get(id as usize).map_or(1, |view| view.weight);
+        let Judged { failed, penalty, notice } =
+            health.ended(id, in_flight.take_ticket(), outcome, wanted, weight, now);
+        if failed {
             self.metrics.passive_failures.increment();
-            if ejected {
-                let address = &endpoints[id as usize].address;
-                self.metrics.ejected(address, health.fails(id), config.passive.fail_timeout);
-            }
-            penalty
-        } else {
-            health.succeeded(id);
-            0
-        };
+        }
+        if let Some(notice) = notice {
+            self.tell(&notice);
+        }
         if needs.latency && matches!(outcome, Outcome::Status(_)) {
             loads.observe_latency(self.worker, id, latency);
         }
@@ -479,7 +504,7 @@ impl Upstream {
 
     /// Names an endpoint that is ready, and untried if there is one.
     fn pick(&self, exchange: &mut Exchange, attempt: u32, now: Instant) -> Result<(EndpointId, InFlight), NotPicked> {
-        let no_endpoint = || if self.is_full(now) { NotPicked::Full } else { NotPicked::NoEndpoint };
+        let no_endpoint = || if self.is_full() { NotPicked::Full } else { NotPicked::NoEndpoint };
         let key = exchange.key.as_deref().map(key::hash);
         let balancer = self.balancer.get();
         for _ in 0..ASKS {
@@ -496,7 +521,7 @@ impl Upstream {
                 Pick::Overloaded => return Err(NotPicked::Overloaded),
                 Pick::Abstain => break,
             };
-            match self.ready.borrow().get(id as usize) {
+            match self.is_ready(id) {
                 Some(true) => {}
                 Some(false) => {
                     balancer.reject(id, BadPick::NotReady);
@@ -521,14 +546,15 @@ impl Upstream {
     fn fall_back(&self, exchange: &Exchange, now: Instant) -> Option<(EndpointId, InFlight)> {
         for _ in 0..ASKS {
             self.refresh(now);
-            let ready = self.ready.borrow();
-            let is_ready = |id: EndpointId| ready.get(id as usize).copied().unwrap_or(false);
+            let views = self.views.borrow();
+            let is_ready = |id: EndpointId| views.get(id as usize).is_some_and(|view| view.standing.is_ready());
+            let weight = |endpoint: &Endpoint| views.get(endpoint.id as usize).map_or(1, |view| view.weight);
             let mut fallback = self.fallback.borrow_mut();
             let endpoints = &self.shared.endpoints;
             let id = fallback
-                .pick(endpoints, |id| is_ready(id) && !exchange.tried.contains(&id))
-                .or_else(|| fallback.pick(endpoints, is_ready))?;
-            drop((ready, fallback));
+                .pick_weighted(endpoints, weight, |id| is_ready(id) && !exchange.tried.contains(&id))
+                .or_else(|| fallback.pick_weighted(endpoints, weight, is_ready))?;
+            drop((views, fallback));
             if let Some(in_flight) = self.enter(id, now) {
                 return Some((id, in_flight));
             }
@@ -536,12 +562,11 @@ impl Upstream {
         None
     }
 
-    /// Counts a request in; `None` when the endpoint has become full.
+    /// Counts a request in; `None` when the endpoint has become full, or its probe has been sent already.
     fn enter(&self, id: EndpointId, now: Instant) -> Option<InFlight> {
-        let health = &self.shared.health;
-        let placed = health.enter(id)?;
-        health.picked(id, now);
-        Some(self.lanes[id as usize].enter(placed))
+        let panics = self.views.borrow().get(id as usize).is_some_and(|view| view.standing == Standing::Panic);
+        let entered = self.shared.health.enter(id, panics, now)?;
+        Some(self.lanes[id as usize].enter(entered))
     }
 
     /// Where an address stands among the endpoints.
@@ -549,35 +574,66 @@ impl Upstream {
         self.shared.endpoints.iter().position(|endpoint| &*endpoint.address == address)
     }
 
-    /// Brings this worker's view of readiness up to date, and the balancer's with it.
+    /// Brings this worker's view up to date if something has happened, and the balancer's with it.
     pub(crate) fn refresh(&self, now: Instant) {
-        let health = &self.shared.health;
-        if !health.is_stale(self.seen.get(), now) {
-            return;
+        if self.shared.health.is_stale(self.seen.get(), now) {
+            self.look(now);
         }
+    }
+
+    /// Brings this worker's view up to date, and the balancer's with it.
+    fn look(&self, now: Instant) {
+        let health = &self.shared.health;
         health.reschedule(now);
         self.seen.set(health.generation());
-        let mut ready = self.ready.borrow_mut();
+        let standings = health.standings(now);
+        let mut grows = false;
         let mut changes = Vec::new();
-        for (endpoint, known) in self.shared.endpoints.iter().zip(ready.iter_mut()) {
-            let is_ready = health.is_ready(endpoint.id, now);
-            if *known != is_ready {
-                *known = is_ready;
-                changes.push(EndpointChange { id: endpoint.id, weight: endpoint.weight, ready: is_ready });
+        for ((id, view), &standing) in (0..).zip(self.views.borrow_mut().iter_mut()).zip(&standings) {
+            let (weight, still_grows) = match self.plain_weights {
+                true => (health.own_weight(id), false),
+                false => health.weight(id, now),
+            };
+            grows |= still_grows;
+            let known = std::mem::replace(view, View { standing, weight });
+            if known.change(id) != view.change(id) {
+                changes.push(view.change(id));
+            }
+            if known.standing.is_shut() != standing.is_shut() {
+                self.lanes[id as usize].keep_idle(!standing.is_shut());
             }
         }
+        self.grows.set(grows);
         if !changes.is_empty() {
             self.balancer.get().change(&changes);
         }
+        let panicking = standings.iter().filter(|standing| **standing == Standing::Panic).count();
+        if health.notes_panic(panicking > 0) {
+            self.metrics.panicked(panicking, standings.len());
+        }
+    }
+
+    /// Logs and counts what happened to an endpoint.
+    fn tell(&self, notice: &Notice) {
+        match notice {
+            Notice::Ejected { endpoint, why, length } => {
+                self.metrics.ejected(&self.lanes[*endpoint as usize].address, why, *length);
+            }
+            Notice::Returned { endpoint } => self.metrics.returned(&self.lanes[*endpoint as usize].address),
+        }
+    }
+
+    fn is_ready(&self, id: EndpointId) -> Option<bool> {
+        self.views.borrow().get(id as usize).map(|view| view.standing.is_ready())
     }
 
     fn has_ready(&self) -> bool {
-        self.ready.borrow().contains(&true)
+        self.views.borrow().iter().any(|view| view.standing.is_ready())
     }
 
     fn has_untried(&self, exchange: &Exchange) -> bool {
-        let ready = self.ready.borrow();
-        ready.iter().enumerate().any(|(id, ready)| *ready && !exchange.tried.contains(&(id as EndpointId)))
+        let views = self.views.borrow();
+        (0..).zip(&*views).any(|(id, view)| view.standing.is_ready() && !exchange.tried.contains(&id))
     }
 
     fn read_key(&self, exchange: &mut Exchange) {
@@ -600,7 +656,7 @@ impl Upstream {
         if !h1::response_keeps_alive(response) || kind == h1::BodyKind::UntilClose {
             return;
         }
-        let mut decoder = h1::BodyDecoder::new(kind);
+        let mut decoder = h1::BodyDecoder::of_response(kind);
         while !decoder.is_done() {
             match decoder.decode(connection.transport.input.bytes()) {
                 Ok(decoded) if decoded.consumed > 0 => connection.transport.input.consume(decoded.consumed),
@@ -615,6 +671,20 @@ impl Upstream {
     fn client_error(&self, fault: ClientFault, sending: &Sending<'_>, now: Instant) -> UpstreamError {
         if sending.is_late(now) && matches!(fault, ClientFault::Slow) { UpstreamError::Deadline } else { fault.into() }
     }
+}
+
+impl View {
+    fn change(self, id: EndpointId) -> EndpointChange {
+        EndpointChange { id, weight: self.weight, ready: self.standing.is_ready() }
+    }
+}
+
+/// Whether another weight would move keys. The built-in ones that would are known by name; the others that ask for a key
+/// leave the placing to a balancer behind them.
+fn places_by_weight(config: &config::Upstream, needs: &BalancerNeeds) -> bool {
+    let PluginUse { plugin, then, .. } = &config.balance;
+    let is_builtin = config::BUILTIN.iter().any(|(name, _)| name == plugin);
+    !is_builtin && then.is_none() && !needs.key.is_empty()
 }
 
 /// `retry-after` in seconds (RFC 9110 section 10.2.3); a date is not understood.

@@ -1,3 +1,4 @@
+mod ejection;
 mod faults;
 mod overload;
 mod random;
@@ -216,7 +217,7 @@ fn upstreams_are_read() {
     assert_eq!(api.endpoints, endpoints);
     assert_eq!((api.keepalive, api.keepalive_timeout, api.keepalive_requests), (16, seconds(50), 500));
     assert_eq!((api.connect_timeout, api.read_timeout, api.send_timeout), (seconds(4), seconds(61), seconds(62)));
-    assert_eq!(api.passive, Passive { max_fails: 2, fail_timeout: seconds(20) });
+    assert_eq!(api.passive, Passive::Nginx { max_fails: 2, fail_timeout: seconds(20) });
 
     let check = api.health.as_ref().unwrap();
     assert_eq!((check.interval, check.timeout, check.rise, check.fall), (seconds(3), seconds(1), 2, 4));
@@ -423,11 +424,13 @@ Upstream {
     },
     breaker: None,
     concurrency: None,
-    passive: Passive {
+    passive: Nginx {
         max_fails: 1,
         fail_timeout: 10s,
     },
     health: None,
+    slow_start: None,
+    panic_threshold: None,
     retry: Retry {
         policy: PluginUse {
             plugin: "standard",
@@ -465,6 +468,7 @@ Endpoint {
     weight: 1,
     backup: false,
     down: false,
+    drain: false,
     max_connections: None,
     zone: None,
     labels: [],

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::http::h1::BodyKind;
-use crate::http::h1::section;
+use crate::http::h1::extension::Extension;
+use crate::http::h1::{BodyKind, section};
 use crate::http::head::{Field, Fields, Known};
 
 /// Hexadecimal digits of a chunk's size: all that 64 bits can hold.
@@ -47,6 +47,8 @@ pub struct Decoded {
 #[derive(Debug)]
 pub struct BodyDecoder {
     state: State,
+    /// Whether white space may stand before the end of the line with a chunk's size.
+    may_pad: bool,
     /// What is left of [`EXTENSION_ALLOWANCE`].
     allowance: u64,
     /// The trailer section's lines so far.
@@ -76,7 +78,7 @@ enum Framing {
     /// Behind a chunk's size, before the semicolon of an extension or the line's end.
     Padding(u64),
     /// In a chunk's extensions.
-    Extension(u64),
+    Extension(u64, Extension),
     /// Before the LF of a line with a chunk's size.
     SizeFeed(u64),
     /// Before the CR after a chunk's data.
@@ -94,6 +96,7 @@ impl Framing {
 }
 
 impl BodyDecoder {
+    /// For a request's body: nothing outside the grammar passes.
     pub fn new(kind: BodyKind) -> Self {
         let state = match kind {
             BodyKind::None | BodyKind::Length(0) => State::Done,
@@ -101,7 +104,13 @@ impl BodyDecoder {
             BodyKind::Chunked => State::Framing(Framing::START),
             BodyKind::UntilClose => State::UntilClose,
         };
-        Self { state, allowance: EXTENSION_ALLOWANCE, section: Vec::new(), trailers: None }
+        Self { state, may_pad: false, allowance: EXTENSION_ALLOWANCE, section: Vec::new(), trailers: None }
+    }
+
+    /// For a response's body. White space before the end of the line with a chunk's size is outside the grammar. Servers
+    /// that pad the size exist all the same, and nothing can be hidden in it: the size is written anew.
+    pub fn of_response(kind: BodyKind) -> Self {
+        Self { may_pad: true, ..Self::new(kind) }
     }
 
     /// Reads from the front of `input`: at most one run of body bytes, with the framing before and after it. Bytes
@@ -196,7 +205,7 @@ impl BodyDecoder {
 
     /// Reads one byte of chunked framing.
     fn step(&mut self, framing: Framing, byte: u8) -> Result<State, BadBody> {
-        use Framing::{DataFeed, DataReturn, Extension, LastFeed, Padding, Size, SizeFeed, TrailerStart};
+        use Framing::{DataFeed, DataReturn, LastFeed, Padding, Size, SizeFeed, TrailerStart};
         let next = match (framing, byte) {
             (Size { digits: MAX_SIZE_DIGITS, .. }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 return Err(BadBody::ChunkSize);
@@ -208,14 +217,16 @@ impl BodyDecoder {
                 Size { size: size << 4 | u64::from((byte | 0x20) - b'a' + 10), digits: digits + 1 }
             }
             (Size { digits: 0, .. }, _) => return Err(BadBody::ChunkSize),
-            (Size { size, .. } | Padding(size) | Extension(size), b'\r') => SizeFeed(size),
-            (Size { size, .. } | Padding(size), b';') => self.spend(Extension(size))?,
-            // White space before the line's end is outside the grammar. Servers that pad the size exist all the same,
-            // and nothing can be hidden in it: the size is written anew.
+            (Size { size, .. }, b'\r') => SizeFeed(size),
+            (Padding(size), b'\r') if self.may_pad => SizeFeed(size),
+            (Framing::Extension(size, extension), b'\r') if extension.may_end(self.may_pad) => SizeFeed(size),
+            (Size { size, .. } | Padding(size), b';') => self.spend(Framing::Extension(size, Extension::START))?,
             (Size { size, .. } | Padding(size), b' ' | b'\t') => self.spend(Padding(size))?,
             (Size { .. } | Padding(_), _) => return Err(BadBody::ChunkSize),
-            (Extension(_), b'\t' | b' '..=b'~' | 0x80..) => self.spend(framing)?,
-            (Extension(_), _) => return Err(BadBody::ChunkExtension),
+            (Framing::Extension(size, extension), byte) => {
+                let extension = extension.step(byte).ok_or(BadBody::ChunkExtension)?;
+                self.spend(Framing::Extension(size, extension))?
+            }
             (SizeFeed(0), b'\n') => TrailerStart,
             (SizeFeed(size), b'\n') => return Ok(State::Data(size)),
             (SizeFeed(_), _) => return Err(BadBody::ChunkSize),
@@ -290,7 +301,7 @@ impl BodyDecoder {
 /// Whether a field may be passed on behind a body. Who merges trailers into the head (RFC 9110 section 6.5.1) must not
 /// get a second say on framing, routing, access or the meaning of the content that way.
 pub(super) fn may_trail(field: Field<'_>) -> bool {
-    const NEVER: [&[u8]; 30] = [
+    const NEVER: [&[u8]; 29] = [
         b"accept-encoding",
         b"age",
         b"authorization",
@@ -320,7 +331,6 @@ pub(super) fn may_trail(field: Field<'_>) -> bool {
         b"authentication-info",
         b"proxy-authentication-info",
         b"x-real-ip",
-        b"http2-settings",
     ];
     field.known == Known::Other && !NEVER.iter().any(|name| field.name.eq_ignore_ascii_case(name))
 }
@@ -395,8 +405,7 @@ mod tests {
             (b"9\r\n0\r\n\r\n 5\r\n\r\n0\r\n\r\n", b"0\r\n\r\n 5\r\n"),
             (b"0000000000000001\r\nx\r\n0\r\n\r\n", b"x"),
             (b"1;a\r\nx\r\n0;b=c\r\n\r\n", b"x"),
-            (b"1 ; a = \"b;c\" ;\xff\r\nx\r\n0\t\r\n\r\n", b"x"),
-            (b"1  \r\nx\r\n0\r\n\r\n", b"x"),
+            (b"1 ; a = \"b;c\\\"\xff\" ;\td\r\nx\r\n0\r\n\r\n", b"x"),
         ] {
             assert_eq!(chunked(input), Ok(body.to_vec()), "for {}", input.escape_ascii());
         }
@@ -424,6 +433,7 @@ mod tests {
             (b"g\r\n", ChunkSize),
             (b";a\r\n", ChunkSize),
             (b"5 5\r\n", ChunkSize),
+            (b"5 \r\nhello\r\n0\r\n\r\n", ChunkSize),
             (b"5\nhello\r\n0\r\n\r\n", ChunkSize),
             (b"5\rhello", ChunkSize),
             (b"5\r\rhello", ChunkSize),
@@ -434,6 +444,9 @@ mod tests {
             (b"fffffffffffffffff\r\n", ChunkSize),
             (b"5;a\nhello\r\n0\r\n\r\n", ChunkExtension),
             (b"5;a\0\r\nhello\r\n", ChunkExtension),
+            (b"5;\r\nhello\r\n", ChunkExtension),
+            (b"5;a \r\nhello\r\n", ChunkExtension),
+            (b"5;a=\"b\r\nhello\r\n", ChunkExtension),
             (b"5;a\x7f\r\nhello\r\n", ChunkExtension),
             (b"5;a=\"\n\"\r\nhello\r\n", ChunkExtension),
             (b"5;a\rb\r\nhello\r\n", ChunkSize),
@@ -455,6 +468,18 @@ mod tests {
         ] {
             assert_eq!(chunked(input), Err(why), "for {}", input.escape_ascii());
         }
+    }
+
+    #[test]
+    fn only_an_origin_may_pad_the_size_of_a_chunk() {
+        for input in [&b"1  \r\nx\r\n0\t\r\n\r\n"[..], b"1;a \r\nx\r\n0\r\n\r\n"] {
+            assert!(chunked(input).is_err());
+            let mut decoder = BodyDecoder::of_response(BodyKind::Chunked);
+            decoder.decode(input).expect("it may");
+            assert!(decoder.is_done());
+        }
+        let mut decoder = BodyDecoder::of_response(BodyKind::Chunked);
+        assert_eq!(decoder.decode(b"1 1\r\n"), Err(BadBody::ChunkSize));
     }
 
     #[test]

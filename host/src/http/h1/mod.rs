@@ -13,6 +13,7 @@
 pub mod body;
 pub mod connection;
 pub mod encode;
+mod extension;
 pub mod framing;
 pub mod parse;
 mod section;

@@ -471,7 +471,10 @@ prop_compose! {
 
 /// A body in chunks, each with what stands behind its size.
 fn chunks() -> impl Strategy<Value = Vec<(Vec<u8>, String)>> {
-    prop::collection::vec((prop::collection::vec(any::<u8>(), 1..40), "( {0,3}|;[a-z]{1,5}(=[a-z\" ]{0,9})?)"), 0..6)
+    prop::collection::vec(
+        (prop::collection::vec(any::<u8>(), 1..40), "( {0,3};[a-z]{1,5}(=(\"[a-z ;]{0,9}\"|[a-z]{1,9}))?)?"),
+        0..6,
+    )
 }
 
 /// Decodes what comes in pieces that end at `cuts`: the body, its trailers, and how many bytes were used.
@@ -570,7 +573,7 @@ proptest! {
 
     #[test]
     fn chunked_garbage_never_panics_and_is_judged_alike_in_any_pieces(
-        input in "(0{0,3}[0-5g]?(;a)?\r?\n|[a-z: ]{0,5}\r\n){0,8}",
+        input in "(0{0,3}[0-5g]?(;a?)? ?\r?\n|[a-z: ]{0,5}\r\n){0,8}",
         cuts in prop::collection::vec(0usize..80, 0..5),
     ) {
         let text = |read: Result<(Vec<u8>, Option<Fields>, usize), BadBody>| format!("{read:?}");
