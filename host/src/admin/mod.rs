@@ -5,6 +5,7 @@
 //! one is configured.
 
 mod endpoint;
+mod guards;
 mod listener;
 mod maintenance;
 mod page;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::telemetry::exposition::{self, Exposition};
 
 pub use endpoint::EndpointPatch;
+pub use guards::{BreakerState, BreakerStatus, ConcurrencyStatus, QueueStatus};
 pub use listener::AdminListener;
 use listener::Bounded;
 pub use maintenance::{ClosedBy, Closing, MaintenanceStatus, RouteClosing};
@@ -154,7 +156,9 @@ async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
 async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
     let mut out = Exposition::default();
     state.window.write_metrics(&mut out);
-    status::write_upstreams(&state.window.upstreams(), &mut out);
+    let upstreams = state.window.upstreams();
+    status::write_upstreams(&upstreams, &mut out);
+    guards::write(&upstreams, &mut out);
     status::write_plugins(&state.window.plugins(), &mut out);
     ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], out.into_text())
 }

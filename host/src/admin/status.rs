@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
+use super::guards::{BreakerStatus, ConcurrencyStatus, QueueStatus};
 use super::turnover::Standing;
 use crate::telemetry::exposition::{Exposition, Kind};
 
@@ -19,6 +20,10 @@ pub struct UpstreamStatus {
     /// The percentage of healthy endpoints below which it is; 0: never.
     pub panic_threshold: u32,
     pub endpoints: Vec<EndpointStatus>,
+    /// `null` without limits, as are the others.
+    pub queue: Option<QueueStatus>,
+    pub breaker: Option<BreakerStatus>,
+    pub concurrency: Option<ConcurrencyStatus>,
 }
 
 /// An endpoint as it stands, over all workers.

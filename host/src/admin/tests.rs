@@ -52,12 +52,23 @@ impl Window for Double {
                 in_a_row: 3,
             }),
         };
+        let breaker = BreakerStatus {
+            state: BreakerState::Open,
+            reason: None,
+            since: std::time::UNIX_EPOCH,
+            opened: 3,
+            requests: 20,
+            failures: 15,
+        };
         vec![UpstreamStatus {
             name: "api".to_owned(),
             balance: "round-robin".to_owned(),
             panic: false,
             panic_threshold: 0,
             endpoints: vec![endpoint],
+            queue: Some(QueueStatus { requests: 7, max_requests: Some(8), pending: 5, max_pending: 9 }),
+            breaker: Some(breaker),
+            concurrency: Some(ConcurrencyStatus { limit: 12, requests: 4, min_rtt: Some(0.025), measuring: false }),
         }]
     }
 

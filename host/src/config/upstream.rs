@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::endpoint::Endpoint;
 use super::fault::Fault;
 use super::health::HealthCheck;
+use super::overload::{Breaker, Concurrency, Queue};
 use super::passive::Passive;
 use super::plugin::{PluginKind, PluginUse};
 use super::reader::{Read, Reader};
@@ -37,6 +38,9 @@ pub struct Upstream {
     pub read_timeout: Duration,
     /// Between two writes ("60s", nginx's `proxy_send_timeout`).
     pub send_timeout: Duration,
+    pub queue: Queue,
+    pub breaker: Option<Breaker>,
+    pub concurrency: Option<Concurrency>,
     pub passive: Passive,
     pub health: Option<HealthCheck>,
     /// How endpoints that join or come back get their share; absent: at once.
@@ -61,6 +65,9 @@ impl Upstream {
             response_timeout: None,
             read_timeout: Duration::from_secs(60),
             send_timeout: Duration::from_secs(60),
+            queue: Queue::default(),
+            breaker: None,
+            concurrency: None,
             passive: Passive::default(),
             health: None,
             slow_start: None,
@@ -109,6 +116,9 @@ impl Upstream {
         reader.set("send_timeout", &mut upstream.send_timeout);
         reader.word("protocol", &[("http1", Some(())), ("http2", None)]);
         reader.later(&["tls"]);
+        upstream.queue = Queue::read(&mut reader);
+        upstream.breaker = reader.table("breaker").map(Breaker::read);
+        upstream.concurrency = reader.table("concurrency").map(Concurrency::read);
         upstream.passive = reader.table("passive").map(Passive::read).unwrap_or_default();
         upstream.health = reader.table("health").map(|table| HealthCheck::read(table, &upstream.endpoints));
         upstream.slow_start = reader.optional("slow_start");

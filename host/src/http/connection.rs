@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::error;
 
+use crate::admission::Place;
 use crate::http::error::ExchangeError;
 use crate::http::exchange::{self, After, Client, Sent};
 use crate::http::facts::Exchange;
@@ -33,28 +34,32 @@ enum Next {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer) {
+pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place: Place) {
     let site = worker.site();
     let metrics = site.ledger.metrics.clone();
     let _open = metrics.connection_opened();
     let _watch = Watch { metrics: &metrics, peer };
     let mut client = Transport::new(stream, site.server.client_body_timeout, site.server.client_send_timeout);
-    let _seat = worker.sit(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
+    let seat = worker.sit(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
     let mut wait = site.server.client_header_timeout;
     drop(site);
     loop {
         // An idle connection is this wait: a socket, a timer and a waker.
         let since = Instant::now();
+        seat.rest();
         let woken = poll_fn(|cx| {
             if !worker.is_draining() {
-                return client.poll_wake(cx, since + wait);
+                return match client.poll_wake(cx, since + wait) {
+                    Poll::Pending if seat.is_to_leave() => Poll::Ready(Wake::Ended),
+                    polled => polled,
+                };
             }
             // To close at once would meet a request that is on its way already.
             let wait = wait.min(worker.site().server.client_keepalive_min_timeout);
             client.poll_wake(cx, since + wait).map(|wake| if wake == Wake::Late { Wake::Ended } else { wake })
         });
         match woken.await {
-            Wake::Received => {}
+            Wake::Received => seat.wake(),
             Wake::Ended => break,
             Wake::Late => {
                 metrics.timed_out(Timeout::ClientKeepalive);

@@ -1,6 +1,7 @@
 //! Why an exchange did not bring the response it was meant to.
 
 use std::io;
+use std::time::Duration;
 
 use crate::config::Condition;
 use crate::filters::LocalResponse;
@@ -8,8 +9,8 @@ use crate::http::h1::BadRequest;
 use crate::http::pump::PumpError;
 use crate::http::upload::ClientFault;
 use crate::telemetry::metrics::Timeout;
-use crate::upstream::UpstreamError;
 use crate::upstream::retry::Failure;
+use crate::upstream::{Refusal, UpstreamError};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExchangeError {
@@ -32,6 +33,11 @@ pub(crate) enum ExchangeError {
     BadResponse(#[source] io::Error),
     #[error("the exchange took too long")]
     Deadline,
+    #[error("there is more memory in use than memory_limit")]
+    MemoryLimit,
+    /// With the status the route gives it.
+    #[error("there are as many requests with this key as concurrency_limit allows")]
+    ConcurrencyLimit(u16),
     #[error("the tunnel was silent for too long")]
     TunnelIdle,
     #[error("closed for maintenance")]
@@ -58,11 +64,15 @@ impl ExchangeError {
             Self::Maintenance(answer) => answer.status,
             Self::NoRoute => 404,
             Self::HeadTimeout => 408,
+            Self::MemoryLimit => 503,
+            Self::ConcurrencyLimit(status) => *status,
             Self::FilterFailed
             | Self::Upstream(UpstreamError::Rewriter(_))
             | Self::Download(PumpError::Rewriter(_)) => 500,
             Self::Deadline | Self::Upstream(UpstreamError::Deadline) => 504,
-            Self::Upstream(UpstreamError::NoEndpoint(_) | UpstreamError::Overloaded(_)) => 503,
+            Self::Upstream(
+                UpstreamError::NoEndpoint(_) | UpstreamError::Overloaded(_) | UpstreamError::Refused { .. },
+            ) => 503,
             Self::Upstream(UpstreamError::Failed { failure, .. }) => match failure {
                 Failure::ConnectTimeout | Failure::ResponseTimeout | Failure::SendTimeout => 504,
                 Failure::Overload => 503,
@@ -104,12 +114,15 @@ impl ExchangeError {
             Self::BadRequest(_) => "bad_request",
             Self::NoRoute => "no_route",
             Self::HeadTimeout => return Timeout::ClientHeader.into(),
+            Self::MemoryLimit => "memory_limit",
+            Self::ConcurrencyLimit(_) => "route_concurrency_limit",
             Self::FilterFailed
             | Self::Upstream(UpstreamError::Rewriter(_))
             | Self::Download(PumpError::Rewriter(_)) => "rewriter_failed",
             Self::Deadline | Self::Upstream(UpstreamError::Deadline) => return Timeout::Route.into(),
             Self::Upstream(UpstreamError::NoEndpoint(_)) => "no_endpoint",
             Self::Upstream(UpstreamError::Overloaded(_)) => "balancer_overloaded",
+            Self::Upstream(UpstreamError::Refused { refusal, .. }) => refusal.name(),
             Self::Upstream(UpstreamError::Failed { failure, .. }) => match failure {
                 Failure::Connect => "upstream_connect",
                 Failure::ConnectTimeout => return Timeout::UpstreamConnect.into(),
@@ -137,6 +150,15 @@ impl ExchangeError {
         })
     }
 
+    /// When the client may come again, if anybody knows.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::MemoryLimit => Some(Duration::from_secs(1)),
+            Self::Upstream(UpstreamError::Refused { refusal, .. }) => refusal.retry_after(),
+            _ => None,
+        }
+    }
+
     /// What it means for the upstream that was asked; nothing when the upstream is not to blame.
     pub(crate) fn condition(&self) -> Option<Condition> {
         let error = match self {
@@ -149,6 +171,8 @@ impl ExchangeError {
             UpstreamError::Deadline => Some(Condition::Timeout),
             UpstreamError::NoEndpoint(_) => Some(Condition::NoEndpoint),
             UpstreamError::Overloaded(_) => Some(Condition::Overload),
+            UpstreamError::Refused { refusal: Refusal::BreakerOpen { .. }, .. } => Some(Condition::BreakerOpen),
+            UpstreamError::Refused { .. } => Some(Condition::Overload),
             UpstreamError::Failed { failure, .. } => Some(match failure {
                 Failure::ConnectTimeout | Failure::SendTimeout | Failure::ResponseTimeout => Condition::Timeout,
                 Failure::Overload => Condition::Overload,

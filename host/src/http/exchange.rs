@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::admission::KeyedInFlight;
 use crate::config::ErrorPage;
 use crate::filters::{BodyChain, LocalResponse};
 use crate::http::error::ExchangeError;
@@ -60,8 +61,8 @@ pub(crate) struct Sent {
 /// What an exchange has come to without an error.
 enum Served {
     Answered,
-    /// Both sides have left HTTP.
-    Upgraded(Box<Response>),
+    /// Both sides have left HTTP. What counts it stays with it.
+    Upgraded(Box<Response>, Option<KeyedInFlight>),
 }
 
 /// Serves one request. The whole life of a request is this function.
@@ -84,7 +85,7 @@ pub(crate) async fn serve(
     let (ledger, metrics) = (site.ledger.clone(), route.as_ref().map(|route| route.metrics.clone()));
     let (after, error) = match served {
         Ok(Served::Answered) => (sent.after, None),
-        Ok(Served::Upgraded(response)) => {
+        Ok(Served::Upgraded(response, _counted)) => {
             let idle = site.server.tunnel_timeout;
             // A tunnel may stay for days, and needs nothing of what is configured meanwhile.
             drop((site, route));
@@ -109,6 +110,10 @@ async fn answer(
     upload: &mut Upload,
     sent: &mut Sent,
 ) -> Result<Served, ExchangeError> {
+    if client.worker.admission.memory.is_short() {
+        return Err(ExchangeError::MemoryLimit);
+    }
+    let counted = route.count(exchange)?;
     let pages = site.pages(Some(route));
     let target = route.target(exchange);
     if let Ok(upstream) = &target {
@@ -158,7 +163,7 @@ async fn answer(
     let reusable = h1::response_keeps_alive(&exchange.response) && kind != BodyKind::UntilClose;
     if exchange.response.status == 101 {
         upgrade(client, exchange, sent)?;
-        return Ok(Served::Upgraded(Box::new(response)));
+        return Ok(Served::Upgraded(Box::new(response), counted));
     }
     if let Some(answer) = route.rewrite_response(exchange)? {
         drop(response);

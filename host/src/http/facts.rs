@@ -45,6 +45,8 @@ pub struct Facts {
     pub tried: Vec<EndpointId>,
     /// Fields that the latest pick adds to its response.
     pub appended: Vec<(String, Vec<u8>)>,
+    /// How long it has waited for its upstream, if it had to.
+    pub queued: Option<Duration>,
     /// How long a rewriter wants the request held back.
     pub delay: Option<Duration>,
     /// The name of the upstream that a rewriter chose in place of the route's.
@@ -106,6 +108,7 @@ impl Facts {
             key: None,
             tried: Vec::new(),
             appended: Vec::new(),
+            queued: None,
             delay: None,
             send_to: None,
             started: Instant::now(),
@@ -126,7 +129,7 @@ impl Facts {
         self.key = None;
         self.tried.clear();
         self.appended.clear();
-        (self.delay, self.send_to) = (None, None);
+        (self.queued, self.delay, self.send_to) = (None, None, None);
         self.started = Instant::now();
         (self.is_sent, self.fallback, self.earlier_attempts) = (false, None, 0);
         self.attempt = AttemptFacts::default();

@@ -52,6 +52,7 @@ impl Ledger {
             fallback: exchange.fallback.map(|(why, _)| why),
             fallback_to: exchange.fallback.map(|(_, to)| to),
             reused: exchange.attempt.reused,
+            queue_time: exchange.queued,
             connect_time: exchange.attempt.connect_time,
             response_time: exchange.attempt.response_time,
             request_id: exchange.known_id(),

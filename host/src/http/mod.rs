@@ -8,6 +8,7 @@ pub(crate) mod fallback;
 mod forwarded;
 pub mod h1;
 pub mod head;
+mod idle;
 pub(crate) mod ledger;
 pub(crate) mod maintenance;
 mod pages;

@@ -15,10 +15,16 @@ use crate::http::upload::ClientFault;
 
 /// The answer to a failed exchange. One without a body gets the error page for its status, or the status in words.
 pub(crate) fn failure(error: &ExchangeError) -> Option<LocalResponse> {
-    match error {
-        ExchangeError::Maintenance(answer) => Some((**answer).clone()),
-        _ => Some(LocalResponse { status: error.status()?, ..LocalResponse::default() }),
+    if let ExchangeError::Maintenance(answer) = error {
+        return Some((**answer).clone());
     }
+    let mut answer = LocalResponse { status: error.status()?, ..LocalResponse::default() };
+    if let Some(wait) = error.retry_after() {
+        // Whole seconds (RFC 9110 section 10.2.3), and not earlier.
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        answer.fields.push(("retry-after".to_owned(), seconds.to_string().into_bytes()));
+    }
+    Some(answer)
 }
 
 /// Gives an answer a line of plain text with its status and the phrase for it.

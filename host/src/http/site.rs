@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::admission::{Keyed, KeyedInFlight};
 use crate::config;
 use crate::filters::{BodyBroken, BodyChain, BodyFilter, Filter, Flow, LocalResponse};
 use crate::http::error::ExchangeError;
@@ -18,7 +19,7 @@ use crate::http::pages::Pages;
 use crate::replaceable::Replaceable;
 use crate::router::Router;
 use crate::telemetry::metrics::RouteMetrics;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, key};
 
 /// What one worker serves.
 pub(crate) struct Site {
@@ -43,7 +44,16 @@ pub(crate) struct Route {
     pub(crate) fallback: Vec<Step>,
     pub(crate) error_pages: config::ErrorPages,
     pub(crate) gate: Gate,
+    pub(crate) priority: config::Priority,
+    pub(crate) limit: Option<Limit>,
     pub(crate) metrics: Arc<RouteMetrics>,
+}
+
+/// How many requests of a route with the same key there may be at a time.
+pub(crate) struct Limit {
+    /// Shared by all workers.
+    pub(crate) keyed: Arc<Keyed>,
+    pub(crate) config: config::ConcurrencyLimit,
 }
 
 pub(crate) enum Action {
@@ -84,6 +94,20 @@ impl Site {
 }
 
 impl Route {
+    /// Counts a request in, if the route counts them and the request has a key.
+    pub(crate) fn count(&self, exchange: &Exchange) -> Result<Option<KeyedInFlight>, ExchangeError> {
+        let Some(Limit { keyed, config }) = &self.limit else { return Ok(None) };
+        let mut bytes = Vec::new();
+        if !key::read(&config.key, exchange, &mut bytes) || bytes.is_empty() {
+            return Ok(None);
+        }
+        let counted = keyed.enter(&bytes);
+        if counted.is_none() {
+            self.metrics.limited.increment();
+        }
+        counted.map(Some).ok_or(ExchangeError::ConcurrencyLimit(config.status))
+    }
+
     /// Where a request goes: to an upstream, or straight back.
     pub(crate) fn target(&self, exchange: &Exchange) -> Result<&Rc<Upstream>, LocalResponse> {
         match &self.action {

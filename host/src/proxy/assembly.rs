@@ -13,7 +13,7 @@ use crate::http::fallback::{Step, Then};
 use crate::http::h1::Limits;
 use crate::http::ledger::Ledger;
 use crate::http::respond;
-use crate::http::site::{Action, Route, Site};
+use crate::http::site::{Action, Limit, Route, Site};
 use crate::plugins::ReadyRewriter;
 use crate::proxy::blueprint::{Blueprint, Part, UpstreamPlan};
 use crate::proxy::parts::Parts;
@@ -34,13 +34,14 @@ pub(super) fn assemble(
     let config = &parts.config;
     let known = Known::of(before);
     let upstreams: Vec<_> = (parts.upstreams.iter().zip(blueprint.upstreams))
-        .map(|(shared, plan)| known.upstream(shared, plan, number, parts.workers, metrics))
+        .map(|(shared, plan)| known.upstream(shared, plan, number, metrics))
         .collect();
     let routes = config
         .routes
         .iter()
+        .zip(&parts.keyed)
         .zip(blueprint.rewriters)
-        .map(|(route, rewriters)| {
+        .map(|((route, keyed), rewriters)| {
             Rc::new(Route {
                 name: route.name.as_str().into(),
                 action: action(&route.action, &upstreams),
@@ -49,6 +50,11 @@ pub(super) fn assemble(
                 fallback: route.fallback.iter().map(|step| fallback(step, &upstreams)).collect(),
                 error_pages: route.error_pages.clone(),
                 gate: parts.maintenance.route_gate(&route.name, &route.maintenance),
+                priority: route.priority,
+                limit: keyed
+                    .clone()
+                    .zip(route.concurrency_limit.clone())
+                    .map(|(keyed, config)| Limit { keyed, config }),
                 metrics: metrics.route(&route.name),
             })
         })
@@ -91,7 +97,6 @@ impl<'s> Known<'s> {
         shared: &Arc<Shared>,
         plan: UpstreamPlan,
         number: usize,
-        workers: usize,
         metrics: &WorkerMetrics,
     ) -> Rc<Upstream> {
         let UpstreamPlan { keep, balancer, retry } = plan;
@@ -110,7 +115,7 @@ impl<'s> Known<'s> {
         let retry = place(retry, before.map(|upstream| &upstream.retry), |ready| ready.into_policy());
         let metrics = metrics.upstream(&shared.name);
         let before = before.map(|before| &**before);
-        let upstream = Upstream::new(shared.clone(), number, workers, balancer, retry, metrics, before);
+        let upstream = Upstream::new(shared.clone(), number, balancer, retry, metrics, before);
         upstream.refresh(Instant::now());
         upstream.inform();
         upstream

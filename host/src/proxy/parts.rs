@@ -16,6 +16,7 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::admission::Keyed;
 use crate::checks;
 use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings};
 use crate::http::maintenance::Maintenance;
@@ -26,6 +27,7 @@ use crate::plugins::{
 use crate::proxy::blueprint::{Blueprint, Part, Seat, UpstreamPlan};
 use crate::router::Router;
 use crate::upstream::endpoint::{Endpoint, EndpointId, Loads};
+use crate::upstream::guards::Guards;
 use crate::upstream::health::{Health, Standing};
 use crate::upstream::{Shared, Target};
 
@@ -38,6 +40,8 @@ pub(crate) struct Parts {
     pub(crate) upstreams: Vec<Arc<Shared>>,
     /// The switches of routes, common to all configurations.
     pub(crate) maintenance: Arc<Maintenance>,
+    /// By route: what counts the requests of its `concurrency_limit`.
+    pub(crate) keyed: Vec<Option<Arc<Keyed>>>,
     /// What serves in each place. Read and written by the control thread's tasks.
     pub(crate) placed: Mutex<Vec<Placed>>,
     /// Common to all configurations.
@@ -111,8 +115,9 @@ impl Parts {
             Some(before) => before.maintenance.clone(),
             None => Arc::new(Maintenance::new(&config, SystemTime::now())),
         };
+        let keyed = config.routes.iter().map(|route| keyed(route, before)).collect();
         let placed = Mutex::new(placed);
-        let parts = Self { config, workers, router, upstreams, maintenance, placed, names: all_names };
+        let parts = Self { config, workers, router, upstreams, maintenance, keyed, placed, names: all_names };
         Ok(Built { parts, blueprints, kept })
     }
 
@@ -236,6 +241,7 @@ impl Builder<'_> {
             name: upstream.name.as_str().into(),
             loads: Arc::new(Loads::new(self.workers, endpoints.len())),
             health: Health::new(&endpoints, upstream, known),
+            guards: Guards::new(upstream, self.workers, before.map(|(_, shared)| &shared.guards), Instant::now()),
             endpoints,
             targets,
             check_tls,
@@ -451,6 +457,17 @@ fn is_alike(one: &config::Upstream, other: &config::Upstream) -> bool {
     }
     one.retry.policy.clone_from(&other.retry.policy);
     one == *other
+}
+
+/// What counts the requests of a route's `concurrency_limit`; if the route had the same before, the same.
+fn keyed(route: &config::Route, before: Option<&Parts>) -> Option<Arc<Keyed>> {
+    let limit = route.concurrency_limit.as_ref()?;
+    let known = before.and_then(|before| {
+        let at = before.config.routes.iter().position(|known| known.name == route.name)?;
+        let known = before.config.routes[at].concurrency_limit.as_ref();
+        before.keyed[at].clone().filter(|_| known == Some(limit))
+    });
+    Some(known.unwrap_or_else(|| Keyed::new(limit.max)))
 }
 
 /// Whether two configurations say the same of a plugin.

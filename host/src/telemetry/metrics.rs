@@ -60,6 +60,8 @@ pub struct RouteMetrics {
     fallbacks: [Counter; FALLBACKS],
     /// When a fallback was logged, in seconds of Unix time.
     fallback_logged: AtomicU64,
+    /// Requests that were refused because of the route's `concurrency_limit`.
+    pub limited: Counter,
 }
 
 /// What one worker counts of one upstream.
@@ -119,6 +121,12 @@ pub enum RequestEnd {
     NoEndpoint,
     /// The balancer wanted no endpoint to have it.
     Overloaded,
+    /// There were as many requests as may be, and none may wait.
+    MaxRequests,
+    QueueFull,
+    QueueTimeout,
+    BreakerOpen,
+    ConcurrencyLimit,
     ClientClosed,
 }
 
@@ -251,6 +259,11 @@ impl Metrics {
         out.family("staunch_http_sent_bytes_total", Kind::Counter, "Bytes of response bodies, by route.");
         for (name, sum) in &sums {
             out.sample(&[("route", name)], sum.sent);
+        }
+        let help = "Requests refused because of their route's concurrency_limit.";
+        out.family("staunch_http_concurrency_limited_total", Kind::Counter, help);
+        for (name, sum) in &sums {
+            out.sample(&[("route", name)], sum.limited);
         }
     }
 
@@ -421,6 +434,16 @@ impl UpstreamMetrics {
         warn!(target: TARGET, upstream = %self.name, overlooked, endpoints, "too few endpoints are healthy, their health is overlooked");
     }
 
+    /// Logs that a breaker has opened.
+    pub fn breaker_opened(&self, failures: u64, requests: u64, open_for: Duration) {
+        warn!(target: TARGET, upstream = %self.name, failures, requests, ?open_for, "breaker opened");
+    }
+
+    /// Logs that a breaker has closed.
+    pub fn breaker_closed(&self) {
+        info!(target: TARGET, upstream = %self.name, "breaker closed");
+    }
+
     /// Logs that an endpoint has traffic again.
     pub fn returned(&self, endpoint: &str) {
         info!(target: TARGET, upstream = %self.name, %endpoint, "back in service");
@@ -470,8 +493,19 @@ impl Timeout {
 }
 
 impl RequestEnd {
-    const ALL: [Self; 6] =
-        [Self::Answered, Self::Failed, Self::TimedOut, Self::NoEndpoint, Self::Overloaded, Self::ClientClosed];
+    const ALL: [Self; 11] = [
+        Self::Answered,
+        Self::Failed,
+        Self::TimedOut,
+        Self::NoEndpoint,
+        Self::Overloaded,
+        Self::MaxRequests,
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::BreakerOpen,
+        Self::ConcurrencyLimit,
+        Self::ClientClosed,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -480,6 +514,11 @@ impl RequestEnd {
             Self::TimedOut => "timeout",
             Self::NoEndpoint => "no_endpoint",
             Self::Overloaded => "overloaded",
+            Self::MaxRequests => "max_requests",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::BreakerOpen => "breaker_open",
+            Self::ConcurrencyLimit => "concurrency_limit",
             Self::ClientClosed => "client_closed",
         }
     }
@@ -539,8 +578,9 @@ pub struct Outcomes {
 impl Outcomes {
     fn add(&mut self, upstream: &UpstreamMetrics) {
         let answers = |class: usize| upstream.answers[class].value();
-        let failed: u64 = [RequestEnd::Failed, RequestEnd::TimedOut, RequestEnd::NoEndpoint, RequestEnd::Overloaded]
+        let failed: u64 = RequestEnd::ALL
             .into_iter()
+            .filter(|end| !matches!(end, RequestEnd::Answered | RequestEnd::ClientClosed))
             .map(|end| upstream.requests[end as usize].value())
             .sum();
         self.requests += failed + (0..CLASSES.len()).map(answers).sum::<u64>();
@@ -580,6 +620,7 @@ struct RouteSum {
     received: u64,
     sent: u64,
     fallbacks: [u64; FALLBACKS],
+    limited: u64,
 }
 
 impl RouteSum {
@@ -593,6 +634,7 @@ impl RouteSum {
         self.duration.add(&route.duration);
         self.received += route.received.value();
         self.sent += route.sent.value();
+        self.limited += route.limited.value();
     }
 }
 

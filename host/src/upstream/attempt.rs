@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config::Priority;
 use crate::filters::BodyBroken;
 use crate::http::facts::Exchange;
 use crate::http::h1::{
@@ -40,11 +41,18 @@ pub(crate) struct Sending<'a> {
     pub(crate) limits: &'a Limits,
     /// Whether the client asks to change protocols, and the endpoint may agree.
     pub(crate) upgrade: bool,
+    /// Among the requests that wait for the same upstream.
+    pub(crate) priority: Priority,
     /// A moment after which nobody waits for an answer any more.
     pub(crate) deadline: Option<Instant>,
 }
 
 impl Sending<'_> {
+    /// Whether nobody waits for an answer any more.
+    pub(crate) fn is_late(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| now >= deadline)
+    }
+
     /// Sends the request on `connection` and reads the response's head into the exchange. The request's body may
     /// still be on its way when the head is there.
     pub(crate) async fn attempt(

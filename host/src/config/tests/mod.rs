@@ -1,5 +1,6 @@
 mod ejection;
 mod faults;
+mod overload;
 mod random;
 
 use super::*;
@@ -486,6 +487,9 @@ const DEFAULTS: &str = r#"Server {
         ),
         allow: [],
     },
+    max_connections: None,
+    max_connections_per_client: None,
+    memory_limit: None,
 }
 AccessLog {
     path: None,
@@ -519,6 +523,8 @@ Route {
         ),
         allow: [],
     },
+    priority: Normal,
+    concurrency_limit: None,
     place: Place {
         line: 0,
         column: 0,
@@ -549,6 +555,13 @@ Upstream {
     response_timeout: None,
     read_timeout: 60s,
     send_timeout: 60s,
+    queue: Queue {
+        max_requests: None,
+        max_pending: 0,
+        timeout: None,
+    },
+    breaker: None,
+    concurrency: None,
     passive: Nginx {
         max_fails: 1,
         fail_timeout: 10s,

@@ -50,6 +50,9 @@ pub struct Record<'a> {
     /// Whether the last attempt went over a kept connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reused: Option<bool>,
+    /// How long it waited for its upstream, if it had to.
+    #[serde(serialize_with = "as_optional_seconds", skip_serializing_if = "Option::is_none")]
+    pub queue_time: Option<Duration>,
     /// What it took to connect in the last attempt.
     #[serde(serialize_with = "as_optional_seconds", skip_serializing_if = "Option::is_none")]
     pub connect_time: Option<Duration>,
@@ -91,6 +94,7 @@ impl Default for Record<'_> {
             endpoint: "",
             attempts: 0,
             reused: None,
+            queue_time: None,
             connect_time: None,
             response_time: None,
             request_id: None,
