@@ -15,6 +15,8 @@ pub mod admin;
 pub mod author;
 pub mod config;
 pub mod filters;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod http;
 mod listener;
 mod net;

@@ -280,7 +280,9 @@ fn within(fault: Within, form: Form, method: &str, kept: bool) {
     for _ in 0..4 {
         let mut client = Client::to(&proxy);
         client.send("GET /warm HTTP/1.1\r\nHost: a\r\n\r\n");
-        let body = client.try_response().map_or_else(|broken| broken.part.map(|part| part.body).unwrap_or_default(), |next| next.body);
+        let body = client
+            .try_response()
+            .map_or_else(|broken| broken.part.map(|part| part.body).unwrap_or_default(), |next| next.body);
         assert!(!body.windows(4).any(|window| window == b"evil"), "{case}");
     }
 }

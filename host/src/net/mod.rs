@@ -2,6 +2,8 @@
 
 mod buffer;
 mod deadline;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod proxy_header;
 mod stream;
 mod transport;
 
