@@ -4,8 +4,10 @@
 //! because who asks them (an orchestrator, a load balancer) carries no token; everything else asks for the token when
 //! one is configured.
 
+mod endpoint;
 mod listener;
 mod page;
+mod process;
 mod status;
 mod turnover;
 
@@ -15,10 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, patch, post, put};
 use axum::{Json, Router};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -26,11 +28,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::exposition::{self, Exposition};
 
+pub use endpoint::EndpointPatch;
 pub use listener::AdminListener;
 use listener::Bounded;
+pub use process::{NotUpgraded, Upgraded, Upgrading};
 pub use status::{
-    EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue, PluginStatus,
-    UpstreamStatus,
+    CheckStatus, EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue,
+    PluginStatus, UpstreamStatus,
 };
 pub use turnover::{Change, ChangeKind, NotReplaced, RefusedVersion, Replaced, Replacing, Standing, Trial};
 
@@ -47,10 +51,19 @@ pub trait Window: Send + Sync {
 
     fn upstreams(&self) -> Vec<UpstreamStatus>;
 
+    /// Changes an endpoint until the process ends, and tells how it stands then; `None` when there is none.
+    fn change_endpoint(&self, upstream: &str, address: &str, patch: EndpointPatch) -> Option<EndpointStatus>;
+
     fn plugins(&self) -> Vec<PluginStatus>;
 
     /// Has another version of a plugin serve. `force`: even one that was taken back.
     fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_>;
+
+    /// Has a new process of the same program take over.
+    fn upgrade(&self) -> Upgrading<'_>;
+
+    /// Accepts nothing more, finishes what is in flight and ends.
+    fn drain(&self);
 }
 
 /// What the admin server answers from.
@@ -100,7 +113,10 @@ fn router(state: Arc<AdminState>) -> Router {
         .route(HEALTHZ, get(async || "ok\n"))
         .route(READYZ, get(readyz))
         .route("/metrics", get(metrics))
+        .route("/api/drain", post(process::drain))
+        .route("/api/upgrade", post(process::upgrade))
         .route("/api/upstreams", get(upstreams))
+        .route(ENDPOINT, patch(endpoint::patch).layer(DefaultBodyLimit::max(endpoint::MAX_PATCH)))
         .route("/api/plugins", get(plugins))
         .route("/api/plugins/{name}", put(turnover::put).layer(DefaultBodyLimit::max(turnover::MAX_FILE)))
         .fallback(async || error(StatusCode::NOT_FOUND, "there is nothing at this path"))
@@ -109,6 +125,8 @@ fn router(state: Arc<AdminState>) -> Router {
         .with_state(state)
 }
 
+/// An address may have slashes in it: `unix:/run/api.sock`.
+const ENDPOINT: &str = "/api/upstreams/{upstream}/endpoints/{*address}";
 const HEALTHZ: &str = "/healthz";
 const READYZ: &str = "/readyz";
 
@@ -156,6 +174,11 @@ async fn guard(State(state): State<Arc<AdminState>>, request: Request, next: Nex
     };
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// Whether a web page asks. Without a token anybody on this machine may come, but no page that a browser on it shows.
+fn is_from_page(state: &AdminState, headers: &HeaderMap) -> bool {
+    state.token.is_none() && headers.contains_key(header::ORIGIN)
 }
 
 fn brings(request: &Request, token: &[u8; 32]) -> bool {

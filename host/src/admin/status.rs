@@ -14,6 +14,10 @@ pub struct UpstreamStatus {
     pub name: String,
     /// The name of its balancer.
     pub balance: String,
+    /// Whether so few endpoints are healthy that health is overlooked.
+    pub panic: bool,
+    /// The percentage of healthy endpoints below which it is; 0: never.
+    pub panic_threshold: u32,
     pub endpoints: Vec<EndpointStatus>,
 }
 
@@ -28,16 +32,41 @@ pub struct EndpointStatus {
     /// Since when it is in this state.
     #[serde(serialize_with = "as_rfc3339")]
     pub since: Option<SystemTime>,
+    /// As an operator or the configuration says.
     pub weight: u32,
+    /// The share of it that it has while it starts slowly.
+    pub starting: Option<f64>,
     pub backup: bool,
+    /// Whether an operator or the configuration gives it no traffic, or no new requests.
     pub down: bool,
+    pub drain: bool,
     pub zone: Option<String>,
     /// Requests in flight.
     pub active: u32,
     pub max_connections: Option<u32>,
-    /// Failures that passive health has counted in a row, and how many take the endpoint out (0: never).
+    /// Failures that passive health has counted in a row, and how many take the endpoint out (0: never; `null`: under
+    /// its policy other things do).
     pub failures: u32,
-    pub max_fails: u32,
+    pub max_fails: Option<u32>,
+    /// `null`: no active check of it has ended yet.
+    pub last_check: Option<CheckStatus>,
+}
+
+/// What the last active check of an endpoint came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckStatus {
+    /// When it ended.
+    #[serde(serialize_with = "rfc3339")]
+    pub at: SystemTime,
+    pub passed: bool,
+    /// `passed`, or why it did not: `connect`, `tls`, `timeout`, `closed`, `protocol`, `answer`.
+    pub result: &'static str,
+    /// What the endpoint answered, or what went wrong, for a reader.
+    pub said: String,
+    /// Milliseconds.
+    pub took_ms: f64,
+    /// Checks in a row that passed, or failed, as this one did.
+    pub in_a_row: u64,
 }
 
 /// Whether an endpoint has traffic.
@@ -45,28 +74,49 @@ pub struct EndpointStatus {
 #[serde(rename_all = "lowercase")]
 pub enum EndpointState {
     Up,
-    /// Configured to have none.
+    /// An operator or the configuration gives it none.
     Down,
-    /// Taken out by passive health.
-    Unavailable,
+    /// An operator or the configuration gives it no new requests; it finishes what it has.
+    Draining,
     /// Taken out by its active check.
     Unhealthy,
+    /// Taken out by `max_fails`.
+    Unavailable,
+    /// Taken out by another passive policy.
+    Ejected,
+    /// It was ejected, and a few requests decide whether it comes back.
+    Probing,
     /// It has as many requests as it may.
     Full,
-    /// Finishes what it has.
-    Draining,
+    /// It is not healthy, and has traffic all the same because too few are.
+    Panic,
 }
 
 impl EndpointState {
-    /// As JSON tells it.
+    pub const ALL: [Self; 9] = [
+        Self::Up,
+        Self::Down,
+        Self::Draining,
+        Self::Unhealthy,
+        Self::Unavailable,
+        Self::Ejected,
+        Self::Probing,
+        Self::Full,
+        Self::Panic,
+    ];
+
+    /// As JSON and metrics tell it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Up => "up",
             Self::Down => "down",
-            Self::Unavailable => "unavailable",
-            Self::Unhealthy => "unhealthy",
-            Self::Full => "full",
             Self::Draining => "draining",
+            Self::Unhealthy => "unhealthy",
+            Self::Unavailable => "unavailable",
+            Self::Ejected => "ejected",
+            Self::Probing => "probing",
+            Self::Full => "full",
+            Self::Panic => "panic",
         }
     }
 }
@@ -186,11 +236,13 @@ impl PluginFaults {
 pub(super) fn write_upstreams(upstreams: &[UpstreamStatus], out: &mut Exposition) {
     type Value = fn(&EndpointStatus) -> u32;
     let families: [(_, _, Value); 3] = [
-        ("staunch_upstream_endpoint_up", "1 for an endpoint that may have traffic.", |endpoint| {
+        ("staunch_upstream_endpoint_up", "1 for an endpoint whose state is `up`.", |endpoint| {
             (endpoint.state == EndpointState::Up).into()
         }),
         ("staunch_upstream_endpoint_active_requests", "Requests in flight.", |endpoint| endpoint.active),
-        ("staunch_upstream_endpoint_weight", "The configured weight.", |endpoint| endpoint.weight),
+        ("staunch_upstream_endpoint_weight", "Its weight, as an operator or the configuration says.", |endpoint| {
+            endpoint.weight
+        }),
     ];
     for (name, help, value) in families {
         out.family(name, Kind::Gauge, help);
@@ -198,6 +250,22 @@ pub(super) fn write_upstreams(upstreams: &[UpstreamStatus], out: &mut Exposition
             for endpoint in &upstream.endpoints {
                 out.sample(&[("upstream", &upstream.name), ("endpoint", &endpoint.address)], value(endpoint));
             }
+        }
+    }
+    write_states(upstreams, out);
+}
+
+/// Writes which upstreams panic, and what keeps traffic from endpoints.
+fn write_states(upstreams: &[UpstreamStatus], out: &mut Exposition) {
+    out.family("staunch_upstream_panic", Kind::Gauge, "1 while endpoints' health is overlooked.");
+    for upstream in upstreams {
+        out.sample(&[("upstream", &upstream.name)], u8::from(upstream.panic));
+    }
+    out.family("staunch_upstream_endpoints", Kind::Gauge, "Endpoints by their state.");
+    for upstream in upstreams {
+        for state in EndpointState::ALL {
+            let count = upstream.endpoints.iter().filter(|endpoint| endpoint.state == state).count();
+            out.sample(&[("upstream", &upstream.name), ("state", state.name())], count);
         }
     }
 }

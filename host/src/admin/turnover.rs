@@ -8,11 +8,11 @@ use std::time::SystemTime;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::{AdminState, error, status};
+use super::{AdminState, error, is_from_page, status};
 
 /// Bytes of a plugin's file.
 pub(super) const MAX_FILE: usize = 128 * 1024 * 1024;
@@ -128,8 +128,7 @@ pub(super) async fn put(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    // Without a token anybody on this machine may come, but no page that a browser on it shows.
-    if state.token.is_none() && headers.contains_key(header::ORIGIN) {
+    if is_from_page(&state, &headers) {
         return error(StatusCode::FORBIDDEN, "a web page may not replace plugins where no token is configured");
     }
     let force = match query.as_deref() {

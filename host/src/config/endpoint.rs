@@ -17,7 +17,10 @@ pub struct Endpoint {
     /// 1 to 65535 (1).
     pub weight: u32,
     pub backup: bool,
+    /// No traffic, and no checks.
     pub down: bool,
+    /// No new requests; those in flight finish, and checks go on.
+    pub drain: bool,
     /// Requests in flight at most, over all workers; absent: no limit.
     pub max_connections: Option<u32>,
     pub zone: Option<String>,
@@ -44,6 +47,7 @@ impl Endpoint {
             weight: 1,
             backup: false,
             down: false,
+            drain: false,
             max_connections: None,
             zone: None,
             labels: Vec::new(),
@@ -56,7 +60,7 @@ impl Endpoint {
             let name = reader.scope.accept(key.place, value::name(&key.name));
             labels.extend(name.zip(reader.scope.text(value).map(str::to_owned)));
         }
-        let (mut weight, mut backup, mut down) = (1, false, false);
+        let (mut weight, mut backup, mut down, mut drain) = (1, false, false, false);
         if let Some(Kind::Integer(0)) = reader.value("weight").map(|value| &value.kind) {
             let fault = Fault::new(reader.place_of("weight"), "a weight is at least 1");
             reader.scope.fault(fault.with_hint("write `down = true` to give an endpoint no traffic".to_owned()));
@@ -65,12 +69,13 @@ impl Endpoint {
         }
         reader.set("backup", &mut backup);
         reader.set("down", &mut down);
+        reader.set("drain", &mut drain);
         let max_connections = reader.number("max_connections", 1..=u32::MAX.into());
         let zone = reader.parse("zone", value::name);
         let address = reader.required_value("address")?;
         let text = reader.scope.text(address)?;
         let address = read_address(text, address, reader.scope)?;
-        Some(Self { weight, backup, down, max_connections, zone, labels, ..Self::new(address, text) })
+        Some(Self { weight, backup, down, drain, max_connections, zone, labels, ..Self::new(address, text) })
     }
 }
 

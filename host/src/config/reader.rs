@@ -107,6 +107,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Like [`set`](Self::set), for a duration that may be zero.
+    pub(super) fn set_zero_or_more(&mut self, key: &'static str, default: &mut Duration) {
+        if let Some(DurationOrZero(written)) = self.optional(key) {
+            *default = written;
+        }
+    }
+
     /// Like [`set`](Self::set); `false` switches it off.
     pub(super) fn set_or_off(&mut self, key: &'static str, default: &mut Option<Duration>) {
         let Some(value) = self.value(key) else { return };
@@ -277,6 +284,11 @@ impl<'a> Reader<'a> {
                 self.scope.fault(Fault::new(written.place, format!("`{key}` {why}")));
             }
         }
+    }
+
+    /// Keys that cannot be judged because of another fault.
+    pub(super) fn ignore(&mut self, keys: &[&'static str]) {
+        keys.iter().for_each(|key| self.know(key));
     }
 
     pub(super) fn required_value(&mut self, key: &'static str) -> Option<&'a Value> {

@@ -5,10 +5,12 @@ use std::time::Duration;
 use super::endpoint::Endpoint;
 use super::fault::Fault;
 use super::health::HealthCheck;
+use super::passive::Passive;
 use super::plugin::{PluginKind, PluginUse};
 use super::reader::{Read, Reader};
 use super::retry::Retry;
 use super::settings::Place;
+use super::slow_start::SlowStart;
 use super::tree::{Key, Value};
 use super::value;
 
@@ -34,22 +36,12 @@ pub struct Upstream {
     pub send_timeout: Duration,
     pub passive: Passive,
     pub health: Option<HealthCheck>,
+    /// How endpoints that join or come back get their share; absent: at once.
+    pub slow_start: Option<SlowStart>,
+    /// The percentage of healthy endpoints below which health is overlooked; 0: never. Absent: 50 (Envoy's), or 0 where
+    /// there is no active check and `passive` is nginx's, which knows no such thing.
+    pub panic_threshold: Option<u32>,
     pub retry: Retry,
-}
-
-/// nginx's passive health check.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Passive {
-    /// Failures that take an endpoint out (1); 0: never.
-    pub max_fails: u32,
-    /// The time within which they chain, and for which it stays out ("10s"). Counted in whole seconds.
-    pub fail_timeout: Duration,
-}
-
-impl Default for Passive {
-    fn default() -> Self {
-        Self { max_fails: 1, fail_timeout: Duration::from_secs(10) }
-    }
 }
 
 impl Upstream {
@@ -67,8 +59,16 @@ impl Upstream {
             send_timeout: Duration::from_secs(60),
             passive: Passive::default(),
             health: None,
+            slow_start: None,
+            panic_threshold: None,
             retry: Retry::default(),
         }
+    }
+
+    /// The percentage of healthy endpoints below which health is overlooked; 0: never.
+    pub fn panic_threshold(&self) -> u32 {
+        let is_nginx = self.health.is_none() && matches!(self.passive, Passive::Nginx { .. });
+        self.panic_threshold.unwrap_or(if is_nginx { 0 } else { 50 })
     }
 
     /// Reads all upstreams. A faulty one still takes its place, so that positions are those of the names.
@@ -100,14 +100,28 @@ impl Upstream {
         reader.word("protocol", &[("http1", Some(())), ("http2", None)]);
         reader.later(&["tls"]);
         upstream.passive = reader.table("passive").map(Passive::read).unwrap_or_default();
-        upstream.health = reader.table("health").map(HealthCheck::read);
+        upstream.health = reader.table("health").map(|table| HealthCheck::read(table, &upstream.endpoints));
+        upstream.slow_start = reader.optional("slow_start");
+        upstream.warn_of_hash(&reader);
+        upstream.panic_threshold = reader.number("panic_threshold", 0..=100);
         upstream.retry = match reader.table("retry") {
             Some(table) => Retry::read(table),
             None => Retry { policy: upstream.retry.policy.at(reader.place()), ..upstream.retry },
         };
         upstream
     }
+
+    fn warn_of_hash(&self, reader: &Reader<'_>) {
+        let balancer = &self.balance.plugin;
+        if self.slow_start.is_some() && HASHES.contains(&balancer.as_str()) {
+            let message = format!("`slow_start` does nothing with `{balancer}`, which would move keys with each step");
+            reader.scope.warn(Fault::new(reader.place_of("slow_start"), message));
+        }
+    }
 }
+
+/// Built-in balancers that place keys by weight: another weight is another place.
+pub(crate) const HASHES: [&str; 5] = ["hash", "ip-hash", "maglev", "prefix-affinity", "rendezvous"];
 
 fn read_endpoints(reader: &mut Reader<'_>) -> Vec<Endpoint> {
     let scope = reader.scope;
@@ -135,19 +149,8 @@ fn read_endpoints(reader: &mut Reader<'_>) -> Vec<Endpoint> {
         scope.fault(fault.with_hint("at least one must be without `backup = true`".to_owned()));
     } else if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.down) {
         scope.warn(Fault::new(place, "every endpoint is down"));
+    } else if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.down || endpoint.drain) {
+        scope.warn(Fault::new(place, "no endpoint takes new requests"));
     }
     endpoints
-}
-
-impl Passive {
-    fn read(mut reader: Reader<'_>) -> Self {
-        let mut passive = Self::default();
-        reader.set_number("max_fails", 0..=u32::MAX.into(), &mut passive.max_fails);
-        let place = reader.place_of("fail_timeout");
-        reader.set("fail_timeout", &mut passive.fail_timeout);
-        if passive.fail_timeout.subsec_nanos() != 0 {
-            reader.scope.fault(Fault::new(place, "`fail_timeout` is counted in whole seconds"));
-        }
-        passive
-    }
 }

@@ -5,6 +5,7 @@ mod deadline;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod proxy_header;
 mod stream;
+pub(crate) mod tls;
 mod transport;
 
 pub(crate) use buffer::{Buffer, LARGE, SMALL};

@@ -294,11 +294,10 @@ impl Live {
     pub(super) fn change(&mut self, changes: &[EndpointChange]) {
         for change in changes {
             let Some(at) = self.table.position(change.id) else { continue };
-            let ready = change.ready && !self.table.members[at].endpoint.down;
-            if self.table.states[at] == (change.weight, ready) {
+            if self.table.states[at] == (change.weight, change.ready) {
                 continue;
             }
-            self.table.states[at] = (change.weight, ready);
+            self.table.states[at] = (change.weight, change.ready);
             self.unheard.push(at as u32);
         }
         if self.unheard.len() > 2 * self.table.members.len() {

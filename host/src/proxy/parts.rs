@@ -15,14 +15,16 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::checks;
 use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings};
+use crate::net::tls::Connector;
 use crate::plugins::{
     Kind, Limits, Member, Plugin, PluginError, PluginHost, Surroundings, UpstreamNames, Use, builtin, verify_digest,
 };
 use crate::proxy::blueprint::{Blueprint, Part, Seat, UpstreamPlan};
 use crate::router::Router;
 use crate::upstream::endpoint::{Endpoint, EndpointId, Loads};
-use crate::upstream::health::Health;
+use crate::upstream::health::{Health, Standing};
 use crate::upstream::{Shared, Target};
 
 /// What is common to all workers.
@@ -105,6 +107,33 @@ impl Parts {
         Ok(Built { parts, blueprints, kept })
     }
 
+    /// What one more worker makes of these parts, with instances of the plugins that serve by now.
+    ///
+    /// # Errors
+    /// When a plugin that could be instantiated before cannot be any more.
+    pub(crate) fn blueprint(&self, worker: usize) -> Result<Blueprint, String> {
+        let uses: HashMap<Seat, Use> =
+            self.placed.lock().iter().map(|placed| (placed.seat.clone(), placed.used.clone())).collect();
+        let used = |seat: Seat| uses.get(&seat).ok_or_else(|| format!("nothing serves as {seat:?}"));
+        let told = |error: PluginError| chain(&error);
+        let mut blueprint = Blueprint { upstreams: Vec::new(), rewriters: Vec::new() };
+        for shared in &self.upstreams {
+            let members = members(shared, Instant::now());
+            let balancer = used(Seat::Balancer(shared.name.clone()))?.balancer(worker, members, shared.loads.clone());
+            let retry = used(Seat::Retry(shared.name.clone()))?.retry(worker);
+            let (balancer, retry) = (Part::New(balancer.map_err(told)?), Part::New(retry.map_err(told)?));
+            blueprint.upstreams.push(UpstreamPlan { keep: false, balancer, retry });
+        }
+        for route in &self.config.routes {
+            let rewriter = |step| {
+                let seat = Seat::Rewriter { route: route.name.as_str().into(), step };
+                used(seat)?.rewriter(worker).map(Part::New).map_err(told)
+            };
+            blueprint.rewriters.push((0..route.rewrite.len()).map(rewriter).collect::<Result<_, String>>()?);
+        }
+        Ok(blueprint)
+    }
+
     /// The upstream of a name.
     pub(crate) fn upstream(&self, name: &str) -> Option<&Arc<Shared>> {
         self.upstreams.iter().find(|shared| *shared.name == *name)
@@ -175,9 +204,11 @@ impl Builder<'_> {
         let before = self.before.as_ref().and_then(|before| before.upstream(&upstream.name));
         let targets: Vec<_> =
             upstream.endpoints.iter().map(|endpoint| self.target(upstream, endpoint, before)).collect();
+        let check_tls = self.check_tls(upstream);
         if let Some((config, shared)) = before
             && is_alike(config, upstream)
             && shared.targets == targets
+            && shared.check_tls == check_tls
         {
             return shared.clone();
         }
@@ -191,16 +222,23 @@ impl Builder<'_> {
             down: endpoint.down,
         };
         let endpoints: Vec<_> = upstream.endpoints.iter().enumerate().map(endpoint).collect();
-        let limits: Vec<_> = upstream.endpoints.iter().map(|endpoint| endpoint.max_connections).collect();
         let known = before.map(|(_, shared)| (&shared.endpoints[..], &shared.health));
         Arc::new(Shared {
             name: upstream.name.as_str().into(),
             loads: Arc::new(Loads::new(self.workers, endpoints.len())),
-            health: Health::new(&endpoints, &limits, upstream, known),
+            health: Health::new(&endpoints, upstream, known),
             endpoints,
             targets,
+            check_tls,
             config: upstream.clone(),
         })
+    }
+
+    /// What the upstream's checks connect with, from the files as they are now.
+    fn check_tls(&mut self, upstream: &config::Upstream) -> Option<Connector> {
+        let connector = checks::connector(upstream.health.as_ref()?);
+        let message = |error| format!("the health check of upstream `{}`: {error}", upstream.name);
+        connector.map_err(|error| self.fault(upstream.balance.place, message(error))).ok()?
     }
 
     /// Where an endpoint is. A name that is not known now keeps the addresses it had.
@@ -396,10 +434,12 @@ impl Builder<'_> {
     }
 }
 
-/// Whether two upstreams say the same, the plugins they name aside.
+/// Whether two upstreams say the same, the plugins they name aside. Whether weights may grow, a balancer has a say in.
 fn is_alike(one: &config::Upstream, other: &config::Upstream) -> bool {
     let mut one = one.clone();
-    one.balance.clone_from(&other.balance);
+    if one.slow_start.is_none() {
+        one.balance.clone_from(&other.balance);
+    }
     one.retry.policy.clone_from(&other.retry.policy);
     one == *other
 }
@@ -412,11 +452,15 @@ fn is_same_entry(one: &Config, other: &Config, name: &str) -> bool {
 
 /// The endpoints of an upstream with what may have traffic now.
 pub(super) fn members(shared: &Shared, now: Instant) -> Arc<[Member]> {
-    let member = |endpoint: &Endpoint| Member {
-        endpoint: endpoint.clone(),
-        ready: !endpoint.down && shared.health.is_ready(endpoint.id, now),
+    let member = |(endpoint, standing): (&Endpoint, Standing)| Member {
+        endpoint: Endpoint {
+            weight: shared.health.weight(endpoint.id, now).0,
+            down: shared.health.is_down(endpoint.id),
+            ..endpoint.clone()
+        },
+        ready: standing.is_ready(),
     };
-    shared.endpoints.iter().map(member).collect()
+    shared.endpoints.iter().zip(shared.health.standings(now)).map(member).collect()
 }
 
 /// What calls of a plugin may take, as its entry says.

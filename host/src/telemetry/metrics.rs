@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -23,6 +24,8 @@ use super::latencies::{Latencies, Times};
 #[derive(Debug)]
 pub struct Metrics {
     workers: Box<[Arc<WorkerMetrics>]>,
+    /// Workers that took the place of a fallen one.
+    restarts: AtomicU64,
     started: SystemTime,
 }
 
@@ -32,6 +35,8 @@ pub struct Metrics {
 pub struct WorkerMetrics {
     pub connections_accepted: Counter,
     pub connections_active: Gauge,
+    /// Bugs that cost a connection, or the worker with all of them.
+    pub panics: Counter,
     /// Requests that met no route, malformed ones among them. They are written with an empty route.
     pub unrouted: RouteMetrics,
     timeouts: [Counter; Timeout::ALL.len()],
@@ -70,6 +75,7 @@ pub struct UpstreamMetrics {
     requests: [Counter; RequestEnd::ALL.len()],
     attempts: [Counter; ATTEMPT_ENDS.len()],
     ejections: Counter,
+    panics: Counter,
     /// Answers by the hundreds of their status, and how long their heads took, all attempts together.
     answers: [Counter; CLASSES.len()],
     latencies: Latencies,
@@ -124,7 +130,11 @@ pub enum AttemptEnd {
 
 impl Metrics {
     pub fn new(workers: usize) -> Self {
-        Self { workers: (0..workers).map(|_| Arc::default()).collect(), started: SystemTime::now() }
+        Self {
+            workers: (0..workers).map(|_| Arc::default()).collect(),
+            restarts: AtomicU64::new(0),
+            started: SystemTime::now(),
+        }
     }
 
     /// Where one worker counts.
@@ -154,6 +164,11 @@ impl Metrics {
         }
     }
 
+    /// Counts a worker that took the place of a fallen one.
+    pub fn restarted(&self) {
+        self.restarts.fetch_add(1, Relaxed);
+    }
+
     /// Writes everything that is counted here, added up over the workers.
     pub fn write(&self, out: &mut Exposition) {
         self.write_process(out);
@@ -169,6 +184,11 @@ impl Metrics {
         out.sample(&[], self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
         out.family("staunch_workers", Kind::Gauge, "Worker threads.");
         out.sample(&[], self.workers.len());
+        let help = "Panics of workers: bugs, each of which cost a connection, or a worker with all it had.";
+        out.family("staunch_worker_panics_total", Kind::Counter, help);
+        out.sample(&[], self.workers.iter().map(|worker| worker.panics.value()).sum::<u64>());
+        out.family("staunch_worker_restarts_total", Kind::Counter, "Workers that took the place of a fallen one.");
+        out.sample(&[], self.restarts.load(Relaxed));
     }
 
     fn write_connections(&self, out: &mut Exposition) {
@@ -260,7 +280,7 @@ impl Metrics {
 
 type UpstreamFamily = (&'static str, Kind, &'static str, fn(&UpstreamMetrics) -> u64);
 
-const UPSTREAM_FAMILIES: [UpstreamFamily; 6] = [
+const UPSTREAM_FAMILIES: [UpstreamFamily; 7] = [
     ("staunch_upstream_connections_opened_total", Kind::Counter, "Connections opened to endpoints.", |upstream| {
         upstream.connections_opened.value()
     }),
@@ -282,6 +302,12 @@ const UPSTREAM_FAMILIES: [UpstreamFamily; 6] = [
     ("staunch_upstream_ejections_total", Kind::Counter, "Endpoints taken out by passive health.", |upstream| {
         upstream.ejections.value()
     }),
+    (
+        "staunch_upstream_panics_total",
+        Kind::Counter,
+        "Times that endpoints' health began to be overlooked.",
+        |upstream| upstream.panics.value(),
+    ),
 ];
 
 impl WorkerMetrics {
@@ -332,9 +358,19 @@ impl UpstreamMetrics {
     }
 
     /// Counts and logs that passive health takes an endpoint out.
-    pub fn ejected(&self, endpoint: &str, failures: u32, out_for: Duration) {
+    pub fn ejected(&self, endpoint: &str, why: &str, out_for: Duration) {
         self.ejections.increment();
-        warn!(target: TARGET, upstream = %self.name, %endpoint, failures, ?out_for, "ejected");
+        warn!(target: TARGET, upstream = %self.name, %endpoint, why, ?out_for, "ejected");
+    }
+
+    /// Counts and logs that so many endpoints of all are offered although they are not healthy; 0: none any more.
+    pub fn panicked(&self, overlooked: usize, endpoints: usize) {
+        if overlooked == 0 {
+            info!(target: TARGET, upstream = %self.name, "enough endpoints are healthy again, panic is over");
+            return;
+        }
+        self.panics.increment();
+        warn!(target: TARGET, upstream = %self.name, overlooked, endpoints, "too few endpoints are healthy, their health is overlooked");
     }
 
     /// Logs that an endpoint has traffic again.
@@ -524,7 +560,7 @@ mod tests {
             upstream.attempt_ended(AttemptEnd::ConnectTimeout);
             upstream.retries_granted.increment();
             upstream.request_ended(RequestEnd::Answered);
-            upstream.ejected("10.0.0.1:80", 1, Duration::from_secs(10));
+            upstream.ejected("10.0.0.1:80", "1 failure", Duration::from_secs(10));
         }
 
         let text = text(&metrics);

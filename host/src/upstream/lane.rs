@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use crate::net::{Stream, Transport};
 use crate::upstream::endpoint::{EndpointId, Loads};
-use crate::upstream::health::EndpointState;
+use crate::upstream::health::{EndpointState, Entered};
+use crate::upstream::passive::window::Ticket;
 
 /// A connection to an endpoint.
 pub(crate) struct Connection {
@@ -50,6 +51,8 @@ pub(crate) struct Lane {
     active: Cell<u32>,
     /// Where it is counted for balancers and operators.
     counted: RefCell<(Arc<Loads>, EndpointId)>,
+    /// Whether connections are kept when they are idle.
+    keeps: Cell<bool>,
     retired: Cell<bool>,
     /// The latest used on top.
     idle: RefCell<Vec<Idle>>,
@@ -65,6 +68,8 @@ pub(crate) struct InFlight {
     lane: Rc<Lane>,
     /// Whether it takes one of the endpoint's places.
     placed: bool,
+    /// What its outcome belongs to, until that has been told.
+    ticket: Cell<Option<Ticket>>,
 }
 
 impl Drop for InFlight {
@@ -73,6 +78,9 @@ impl Drop for InFlight {
         lane.active.set(lane.active.get() - 1);
         let (loads, id) = &*lane.counted.borrow();
         loads.leave(lane.worker, *id);
+        if let Some(ticket) = self.ticket.take() {
+            lane.state.abandoned(ticket);
+        }
         if self.placed {
             lane.state.leave();
         }
@@ -95,6 +103,7 @@ impl Lane {
             worker,
             active: Cell::new(0),
             counted: RefCell::new((loads, id)),
+            keeps: Cell::new(true),
             retired: Cell::new(false),
             idle: RefCell::default(),
         })
@@ -108,12 +117,13 @@ impl Lane {
         *counted = (loads, id);
     }
 
-    /// Counts a request in. `placed`: it was given one of the endpoint's places, which it gives back.
-    pub(crate) fn enter(self: &Rc<Self>, placed: bool) -> InFlight {
+    /// Counts a request in that may go there.
+    pub(crate) fn enter(self: &Rc<Self>, entered: Entered) -> InFlight {
         self.active.set(self.active.get() + 1);
         let (loads, id) = &*self.counted.borrow();
         loads.enter(self.worker, *id);
-        InFlight { lane: self.clone(), placed }
+        let Entered { placed, ticket } = entered;
+        InFlight { lane: self.clone(), placed, ticket: Cell::new(ticket) }
     }
 
     /// The connection used last, unless it has been idle too long or is not silent any more.
@@ -134,7 +144,7 @@ impl Lane {
     pub(crate) fn put(&self, mut connection: Connection, keep: Keep, now: Instant) {
         connection.exchanges += 1;
         connection.read_before = connection.transport.bytes_read;
-        if connection.exchanges >= keep.max_exchanges || keep.capacity == 0 || self.retired.get() {
+        if connection.exchanges >= keep.max_exchanges || keep.capacity == 0 || !self.keeps.get() || self.retired.get() {
             return;
         }
         connection.transport.rest();
@@ -150,6 +160,14 @@ impl Lane {
         self.idle.borrow_mut().retain_mut(|idle| {
             now.saturating_duration_since(idle.since) < keep.timeout && idle.connection.transport.is_quiet()
         });
+    }
+
+    /// Whether connections are kept that become idle. If not, those that are idle are closed.
+    pub(crate) fn keep_idle(&self, keeps: bool) {
+        self.keeps.set(keeps);
+        if !keeps {
+            self.clear();
+        }
     }
 
     /// Closes all idle connections.
@@ -168,22 +186,29 @@ impl InFlight {
     pub(crate) fn lane(&self) -> &Rc<Lane> {
         &self.lane
     }
+
+    /// What its outcome belongs to. Asked when that is told.
+    pub(crate) fn take_ticket(&self) -> Option<Ticket> {
+        self.ticket.take()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const FREE: Entered = Entered { placed: false, ticket: None };
+
     #[test]
     fn a_request_is_counted_out_where_it_is_counted_now() {
         let old = Arc::new(Loads::new(1, 2));
         let lane = Lane::new("a", Arc::default(), 0, old.clone(), 1);
-        let early = lane.enter(false);
+        let early = lane.enter(FREE);
         assert_eq!(old.active(1), 1);
 
         let new = Arc::new(Loads::new(1, 1));
         lane.follow(new.clone(), 0);
-        let late = lane.enter(false);
+        let late = lane.enter(FREE);
         assert_eq!(new.active(0), 2);
         drop(early);
 

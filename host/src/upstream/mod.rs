@@ -3,15 +3,16 @@
 mod attempt;
 pub mod balancer;
 mod budget;
-pub(crate) mod check;
 mod connect;
 pub mod endpoint;
 pub(crate) mod health;
 pub(crate) mod key;
 mod lane;
+mod panic;
 mod passive;
 pub mod retry;
 pub(crate) mod round_robin;
+mod slow_start;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -21,12 +22,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config;
+use crate::config::{self, PluginUse};
 use crate::filters::BodyBroken;
 use crate::http::facts::{AttemptFacts, Exchange};
 use crate::http::h1;
 use crate::http::head::Known;
 use crate::http::upload::ClientFault;
+use crate::net::tls::Connector;
 use crate::replaceable::Replaceable;
 use crate::telemetry::metrics::{RequestEnd, UpstreamMetrics};
 
@@ -35,10 +37,10 @@ pub(crate) use connect::{Target, connect};
 pub(crate) use lane::Connection;
 
 use attempt::AttemptError;
-use balancer::{BadPick, Balancer, EndpointChange, FeedbackKind, Pick, PickContext, Sample};
+use balancer::{BadPick, Balancer, BalancerNeeds, EndpointChange, FeedbackKind, Pick, PickContext, Sample};
 use budget::Budget;
 use endpoint::{Endpoint, EndpointId, Loads};
-use health::Health;
+use health::{Health, Judged, Notice, Standing};
 use lane::{InFlight, Keep, Lane};
 use retry::{EndedAttempt, Failure, MethodKind, Outcome, RetryPolicy};
 use round_robin::RoundRobin;
@@ -54,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) targets: Vec<Target>,
     pub(crate) loads: Arc<Loads>,
     pub(crate) health: Health,
+    /// What active checks that run over TLS connect with.
+    pub(crate) check_tls: Option<Connector>,
     pub(crate) config: config::Upstream,
 }
 
@@ -70,10 +74,22 @@ pub(crate) struct Upstream {
     pub(crate) retry: Rc<Replaceable<dyn RetryPolicy>>,
     budget: RefCell<Budget>,
     fallback: RefCell<RoundRobin>,
-    /// What the balancer was told of readiness, and at which generation of the upstream's health.
-    ready: RefCell<Vec<bool>>,
+    /// What the balancer was told of each endpoint, and at which generation of the upstream's health.
+    views: RefCell<Vec<View>>,
     seen: Cell<u64>,
+    /// Whether a weight grows, which takes another look without anything having happened.
+    grows: Cell<bool>,
+    /// Whether weights are told as they are, because the balancer places keys by them.
+    plain_weights: bool,
     metrics: Arc<UpstreamMetrics>,
+}
+
+/// One endpoint as this worker sees it.
+#[derive(Clone, Copy, Debug)]
+struct View {
+    standing: Standing,
+    /// As balancers are told of it.
+    weight: u32,
 }
 
 /// A response whose head stands in the exchange and whose body is still to be read.
@@ -139,44 +155,61 @@ impl Upstream {
             }
             lane
         };
+        let now = Instant::now();
+        let health = &shared.health;
+        let view = |(id, standing)| View { standing, weight: health.weight(id, now).0 };
+        let views: Vec<_> = (0..).zip(health.standings(now)).map(view).collect();
+        let plain_weights = config.slow_start.is_some() && places_by_weight(config, balancer.get().needs());
+        if plain_weights && worker == 0 {
+            let (upstream, balancer) = (&shared.name, &config.balance.plugin);
+            tracing::warn!(%upstream, %balancer, "`slow_start` does nothing with a balancer that asks for a key");
+        }
         let budget = config.retry.budget;
         // Each worker bounds its own share, so that none has to ask another.
         let min = budget.min.div_ceil(workers.max(1) as u32);
-        Rc::new(Self {
+        let upstream = Rc::new(Self {
             lanes: shared.endpoints.iter().map(lane).collect(),
             keep: Keep {
                 capacity: config.keepalive,
                 timeout: config.keepalive_timeout,
                 max_exchanges: config.keepalive_requests,
             },
-            budget: RefCell::new(Budget::new(budget.percent, min, Instant::now())),
+            budget: RefCell::new(Budget::new(budget.percent, min, now)),
             fallback: RefCell::new(RoundRobin::new(endpoints)),
-            ready: RefCell::new(shared.endpoints.iter().map(|e| !e.down).collect()),
+            views: RefCell::new(views),
             seen: Cell::new(0),
+            grows: Cell::new(false),
+            plain_weights,
             name: Arc::from(&*shared.name),
             shared,
             worker,
             balancer,
             retry,
             metrics,
-        })
+        });
+        for (lane, view) in upstream.lanes.iter().zip(&*upstream.views.borrow()) {
+            lane.keep_idle(!view.standing.is_shut());
+        }
+        upstream
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Hands feedback over that is due. Called a few times a second.
+    /// Does what is due without traffic, and hands feedback over. Called a few times a second.
     pub(crate) fn tick(&self, now: Instant) {
+        let health = &self.shared.health;
+        health.tick(now).iter().for_each(|notice| self.tell(notice));
+        if self.grows.get() || health.is_stale(self.seen.get(), now) {
+            self.look(now);
+        }
         self.balancer.get().tick(now);
     }
 
     /// Tells a balancer that took over what it may have missed. One that knows it all is told nothing by it.
     pub(crate) fn inform(&self) {
-        let ready = self.ready.borrow();
-        let changes: Vec<_> = (self.shared.endpoints.iter().zip(&*ready))
-            .map(|(endpoint, &ready)| EndpointChange { id: endpoint.id, weight: endpoint.weight, ready })
-            .collect();
+        let changes: Vec<_> = (0..).zip(&*self.views.borrow()).map(|(id, view)| view.change(id)).collect();
         self.balancer.get().change(&changes);
     }
 
@@ -240,7 +273,7 @@ impl Upstream {
                 Err(AttemptError::Rewriter(broken)) => return Err(broken.into()),
                 _ => {}
             }
-            self.account(endpoint, outcome, done - now, done);
+            self.account(&in_flight, endpoint, outcome, done - now, done);
 
             let plan = self.plan(&mut sending, endpoint, attempt, outcome, sent, began, done);
             let Some(delay) = plan else {
@@ -311,27 +344,21 @@ impl Upstream {
     }
 
     /// Tells health, loads and balancer how an attempt ended.
-    fn account(&self, id: EndpointId, outcome: Outcome, latency: Duration, now: Instant) {
-        let Shared { health, loads, endpoints, config, .. } = &*self.shared;
+    fn account(&self, in_flight: &InFlight, id: EndpointId, outcome: Outcome, latency: Duration, now: Instant) {
+        let Shared { health, loads, .. } = &*self.shared;
         let balancer = self.balancer.get();
         let needs = balancer.needs();
-        let failed = match outcome {
-            Outcome::Failed(_) => true,
-            Outcome::Status(status) => !matches!(status, 403 | 404) && self.retry.get().needs().wants(status),
-        };
         self.metrics.attempt_ended(outcome.into());
-        let penalty = if failed {
-            let (penalty, ejected) = health.failed(id, now);
+        let wanted = matches!(outcome, Outcome::Status(status) if self.retry.get().needs().wants(status));
+        let weight = self.views.borrow().get(id as usize).map_or(1, |view| view.weight);
+        let Judged { failed, penalty, notice } =
+            health.ended(id, in_flight.take_ticket(), outcome, wanted, weight, now);
+        if failed {
             self.metrics.passive_failures.increment();
-            if ejected {
-                let address = &endpoints[id as usize].address;
-                self.metrics.ejected(address, health.fails(id), config.passive.fail_timeout);
-            }
-            penalty
-        } else {
-            health.succeeded(id);
-            0
-        };
+        }
+        if let Some(notice) = notice {
+            self.tell(&notice);
+        }
         if needs.latency && matches!(outcome, Outcome::Status(_)) {
             loads.observe_latency(self.worker, id, latency);
         }
@@ -426,7 +453,7 @@ impl Upstream {
                 Pick::Overloaded => return Err(UpstreamError::Overloaded(self.name.clone())),
                 Pick::Abstain => break,
             };
-            match self.ready.borrow().get(id as usize) {
+            match self.is_ready(id) {
                 Some(true) => {}
                 Some(false) => {
                     balancer.reject(id, BadPick::NotReady);
@@ -451,14 +478,15 @@ impl Upstream {
     fn fall_back(&self, exchange: &Exchange, now: Instant) -> Option<(EndpointId, InFlight)> {
         for _ in 0..ASKS {
             self.refresh(now);
-            let ready = self.ready.borrow();
-            let is_ready = |id: EndpointId| ready.get(id as usize).copied().unwrap_or(false);
+            let views = self.views.borrow();
+            let is_ready = |id: EndpointId| views.get(id as usize).is_some_and(|view| view.standing.is_ready());
+            let weight = |endpoint: &Endpoint| views.get(endpoint.id as usize).map_or(1, |view| view.weight);
             let mut fallback = self.fallback.borrow_mut();
             let endpoints = &self.shared.endpoints;
             let id = fallback
-                .pick(endpoints, |id| is_ready(id) && !exchange.tried.contains(&id))
-                .or_else(|| fallback.pick(endpoints, is_ready))?;
-            drop((ready, fallback));
+                .pick_weighted(endpoints, weight, |id| is_ready(id) && !exchange.tried.contains(&id))
+                .or_else(|| fallback.pick_weighted(endpoints, weight, is_ready))?;
+            drop((views, fallback));
             if let Some(in_flight) = self.enter(id, now) {
                 return Some((id, in_flight));
             }
@@ -466,12 +494,11 @@ impl Upstream {
         None
     }
 
-    /// Counts a request in; `None` when the endpoint has become full.
+    /// Counts a request in; `None` when the endpoint has become full, or its probe has been sent already.
     fn enter(&self, id: EndpointId, now: Instant) -> Option<InFlight> {
-        let health = &self.shared.health;
-        let placed = health.enter(id)?;
-        health.picked(id, now);
-        Some(self.lanes[id as usize].enter(placed))
+        let panics = self.views.borrow().get(id as usize).is_some_and(|view| view.standing == Standing::Panic);
+        let entered = self.shared.health.enter(id, panics, now)?;
+        Some(self.lanes[id as usize].enter(entered))
     }
 
     /// Where an address stands among the endpoints.
@@ -479,35 +506,66 @@ impl Upstream {
         self.shared.endpoints.iter().position(|endpoint| &*endpoint.address == address)
     }
 
-    /// Brings this worker's view of readiness up to date, and the balancer's with it.
+    /// Brings this worker's view up to date if something has happened, and the balancer's with it.
     pub(crate) fn refresh(&self, now: Instant) {
-        let health = &self.shared.health;
-        if !health.is_stale(self.seen.get(), now) {
-            return;
+        if self.shared.health.is_stale(self.seen.get(), now) {
+            self.look(now);
         }
+    }
+
+    /// Brings this worker's view up to date, and the balancer's with it.
+    fn look(&self, now: Instant) {
+        let health = &self.shared.health;
         health.reschedule(now);
         self.seen.set(health.generation());
-        let mut ready = self.ready.borrow_mut();
+        let standings = health.standings(now);
+        let mut grows = false;
         let mut changes = Vec::new();
-        for (endpoint, known) in self.shared.endpoints.iter().zip(ready.iter_mut()) {
-            let is_ready = health.is_ready(endpoint.id, now);
-            if *known != is_ready {
-                *known = is_ready;
-                changes.push(EndpointChange { id: endpoint.id, weight: endpoint.weight, ready: is_ready });
+        for ((id, view), &standing) in (0..).zip(self.views.borrow_mut().iter_mut()).zip(&standings) {
+            let (weight, still_grows) = match self.plain_weights {
+                true => (health.own_weight(id), false),
+                false => health.weight(id, now),
+            };
+            grows |= still_grows;
+            let known = std::mem::replace(view, View { standing, weight });
+            if known.change(id) != view.change(id) {
+                changes.push(view.change(id));
+            }
+            if known.standing.is_shut() != standing.is_shut() {
+                self.lanes[id as usize].keep_idle(!standing.is_shut());
             }
         }
+        self.grows.set(grows);
         if !changes.is_empty() {
             self.balancer.get().change(&changes);
         }
+        let panicking = standings.iter().filter(|standing| **standing == Standing::Panic).count();
+        if health.notes_panic(panicking > 0) {
+            self.metrics.panicked(panicking, standings.len());
+        }
+    }
+
+    /// Logs and counts what happened to an endpoint.
+    fn tell(&self, notice: &Notice) {
+        match notice {
+            Notice::Ejected { endpoint, why, length } => {
+                self.metrics.ejected(&self.lanes[*endpoint as usize].address, why, *length);
+            }
+            Notice::Returned { endpoint } => self.metrics.returned(&self.lanes[*endpoint as usize].address),
+        }
+    }
+
+    fn is_ready(&self, id: EndpointId) -> Option<bool> {
+        self.views.borrow().get(id as usize).map(|view| view.standing.is_ready())
     }
 
     fn has_ready(&self) -> bool {
-        self.ready.borrow().contains(&true)
+        self.views.borrow().iter().any(|view| view.standing.is_ready())
     }
 
     fn has_untried(&self, exchange: &Exchange) -> bool {
-        let ready = self.ready.borrow();
-        ready.iter().enumerate().any(|(id, ready)| *ready && !exchange.tried.contains(&(id as EndpointId)))
+        let views = self.views.borrow();
+        (0..).zip(&*views).any(|(id, view)| view.standing.is_ready() && !exchange.tried.contains(&id))
     }
 
     fn read_key(&self, exchange: &mut Exchange) {
@@ -546,6 +604,20 @@ impl Upstream {
         let late = sending.deadline.is_some_and(|deadline| now >= deadline);
         if late && matches!(fault, ClientFault::Slow) { UpstreamError::Deadline } else { fault.into() }
     }
+}
+
+impl View {
+    fn change(self, id: EndpointId) -> EndpointChange {
+        EndpointChange { id, weight: self.weight, ready: self.standing.is_ready() }
+    }
+}
+
+/// Whether another weight would move keys. The built-in ones that would are known by name; the others that ask for a key
+/// leave the placing to a balancer behind them.
+fn places_by_weight(config: &config::Upstream, needs: &BalancerNeeds) -> bool {
+    let PluginUse { plugin, then, .. } = &config.balance;
+    let is_builtin = config::BUILTIN.iter().any(|(name, _)| name == plugin);
+    !is_builtin && then.is_none() && !needs.key.is_empty()
 }
 
 /// `retry-after` in seconds (RFC 9110 section 10.2.3); a date is not understood.

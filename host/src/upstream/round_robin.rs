@@ -15,6 +15,16 @@ impl RoundRobin {
 
     /// Picks among the endpoints of the first priority group that has one for which `usable` holds.
     pub(crate) fn pick(&mut self, endpoints: &[Endpoint], usable: impl Fn(EndpointId) -> bool) -> Option<EndpointId> {
+        self.pick_weighted(endpoints, |endpoint| endpoint.weight, usable)
+    }
+
+    /// The same, with weights that are not those of the configuration.
+    pub(crate) fn pick_weighted(
+        &mut self,
+        endpoints: &[Endpoint],
+        weight: impl Fn(&Endpoint) -> u32,
+        usable: impl Fn(EndpointId) -> bool,
+    ) -> Option<EndpointId> {
         let priority = endpoints.iter().filter(|e| usable(e.id)).map(|e| e.priority).min()?;
         let mut total = 0;
         let mut best: Option<usize> = None;
@@ -22,7 +32,7 @@ impl RoundRobin {
             if endpoint.priority != priority || !usable(endpoint.id) {
                 continue;
             }
-            let weight = i64::from(endpoint.weight);
+            let weight = i64::from(weight(endpoint));
             total += weight;
             self.current[slot] += weight;
             if best.is_none_or(|best| self.current[slot] > self.current[best]) {

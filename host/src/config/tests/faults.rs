@@ -37,8 +37,59 @@ const BAD: &[(&str, &[&str])] = &[
     (r#"protocol = "htp1""#, &["7:12: unknown protocol `htp1`; did you mean `http1`?"]),
     (r#"tls = { ca = "ca.pem" }"#, &["7:1: `tls` is not supported yet by this version"]),
     (r#"passive = { max_fails = -1, fail_timeout = "1500ms" }"#, &["7:25: expected a whole number, at least 0, found -1", "7:44: `fail_timeout` is counted in whole seconds"]),
+    (r#"passive = { policy = "envoy", interval = "1s" }"#, &["7:22: unknown policy `envoy`; expected one of `nginx`, `window`, `outlier`"]),
+    (r#"passive = { window = "1s", interval = "1s" }"#, &[r#"7:13: `window` is for `policy = "window"`"#, r#"7:28: `interval` is for `policy = "outlier"`"#]),
+    (r#"passive = { policy = "window", max_fails = 1, probes = 0, failure_percent = 0, min_requests = 0, statuses = ["6xx"], jitter_percent = 101 }"#, &[r#"7:32: `max_fails` is for `policy = "nginx"`"#, "7:56: expected a whole number from 1 to 1000, found 0", "7:77: expected a whole number from 1 to 100, found 0", "7:95: expected a whole number from 1 to 1000000, found 0", r#"7:110: `6xx` is not a status; write "200", "2xx" or "200-204", from 200 to 599"#, "7:135: expected a whole number from 0 to 100, found 101"]),
+    (r#"passive = { policy = "window", window = "0s", base_ejection_time = "30s", max_ejection_time = "20s" }"#, &["7:41: a zero duration has no meaning here", "7:95: the longest ejection is shorter than the first; `max_ejection_time` is at least `base_ejection_time`"]),
+    (r#"[upstreams.a.passive]
+policy = "outlier"
+fail_timeout = "10s"
+probes = 3
+consecutive_5xx = 0
+enforcing_success_rate = 101
+max_ejection_percent = -1
+consecutive_local_origin_failure = 3
+sucess_rate_minimum_hosts = 3"#, &[r#"9:1: `fail_timeout` is for `policy = "nginx"`"#, r#"10:1: `probes` is for `policy = "window"`"#, "11:19: expected a whole number from 1 to 1000000, found 0", "12:26: expected a whole number from 0 to 100, found 101", "13:24: expected a whole number from 0 to 100, found -1", "14:1: `consecutive_local_origin_failure` needs `split_external_local_origin_errors = true`", "15:1: unknown key `sucess_rate_minimum_hosts`; did you mean `success_rate_minimum_hosts`?"]),
+    ("slow_start = 30", &[r#"7:14: a duration needs its unit; write `"30s"` or `"30ms"`"#]),
+    ("slow_start = true", &[r#"7:14: expected a duration such as "30s", found true"#]),
+    (r#"slow_start = { aggression = 0, min_weight_percent = 0 }"#, &["7:14: missing key `window`", "7:29: expected a number above 0, at most 100, found 0", "7:53: expected a whole number from 1 to 100, found 0"]),
+    (r#"slow_start = { window = "0s", agression = 1.5 }"#, &["7:25: a zero duration has no meaning here", "7:31: unknown key `agression`; did you mean `aggression`?"]),
+    (r#"slow_start = { window = "1s", aggression = "x" }"#, &[r#"7:44: expected a number such as 1.5, found "x""#]),
+    ("panic_threshold = 101", &["7:19: expected a whole number from 0 to 100, found 101"]),
     (r#"[upstreams.a.health]
-type = "grpc""#, &["8:8: type `grpc` is not supported yet by this version"]),
+type = "exchange"
+send = "a"
+send_hex = "0"
+expect = ""
+expect_regex = "("
+service = "x""#, &["10:1: `send_hex` cannot stand beside `send`; expected one of `send`, `send_hex`, and no other", "11:10: nothing is expected; leave the key out to accept any byte", "12:1: `expect_regex` cannot stand beside `expect`; expected one of `expect`, `expect_hex`, `expect_regex`, and no other", "13:1: `service` is for checks of type \"grpc\""]),
+    (r#"[upstreams.a.health]
+type = "exchange"
+send_hex = "00 f"
+expect_regex = "(""#, &["9:12: `00 f` is not bytes in hexadecimal; write two digits for each byte, such as \"00 ff\"", "10:16: `(` is not a regular expression: unclosed group"]),
+    (r#"[upstreams.a.health]
+type = "grpc"
+expect = ["2xx"]
+send = "x"
+headers = { Content-Type = "x", host = "a", "a b" = "c", te = "x" }"#, &["9:1: `expect` is for checks of types \"http\" and \"exchange\"", "10:1: `send` is for checks of type \"exchange\"", "11:13: `content-type` is written by the proxy itself", "11:33: `host` is a key of its own; write `host = \"…\"`", "11:45: `a b` is not a header name", "11:58: `te` is written by the proxy itself"]),
+    (r#"[upstreams.a.health]
+method = "HEAD"
+body = "ok"
+port = 0
+initial = "drained"
+jitter = "60%"
+tls = "yes""#, &["9:8: a response to HEAD has no body", "10:8: expected a whole number from 1 to 65535, found 0", "11:11: unknown initial `drained`; expected one of `up`, `down`, `checking`", "12:10: `60%` is not a share of the interval; write it like \"10%\", from 0 to 50", "13:7: expected true, false or a table, found \"yes\""]),
+    (r#"[upstreams.a.health]
+jitter = 10
+fast_interval = "0s"
+down_interval = 3
+tls = { ca = "", cert = "a.pem", server_name = "a b", roots = true }"#, &["8:10: expected a string, found 10; did you mean `\"10\"`?", "9:17: a zero duration has no meaning here", "10:17: a duration needs its unit; write `\"3s\"` or `\"3ms\"`", "11:7: missing key `key`; `cert` needs it", "11:14: the path is empty", "11:48: `a b` is not a host", "11:55: unknown key `roots`; expected one of `ca`, `cert`, `key`, `server_name`, `verify`"]),
+    (r#"[upstreams.a.health]
+tls = { verify = false, ca = "a.pem", key = "k.pem" }"#, &["8:7: missing key `cert`; `key` needs it", "8:30: nothing is verified, so that `ca` has no meaning"]),
+    (r#"[upstreams.b]
+endpoints = ["unix:/run/b.sock"]
+[upstreams.b.health]
+port = 80"#, &["10:8: `unix:/run/b.sock` is a unix socket and has no port"]),
     (r#"[upstreams.a.health]
 type = "htpp""#, &["8:8: unknown type `htpp`; did you mean `http`?"]),
     (r#"[upstreams.a.health]
@@ -92,7 +143,7 @@ endpoints = [
 ]"#, &["9:32: a weight is at least 1; write `down = true` to give an endpoint no traffic", "10:32: expected a whole number from 1 to 65535, found 65536", "11:3: missing key `address`", "12:41: expected a whole number, at least 1, found 0", "12:51: a name is not empty; names are made of letters, digits, `-`, `_` and `.`", "12:66: `x y` is not a name; names are made of letters, digits, `-`, `_` and `.`", r#"12:83: expected a string, found 1; did you mean `"1"`?"#, "13:23: unknown key `bakup`; did you mean `backup`?", "14:3: expected an address or a table with an `address`, found 7"]),
     (r#"[upstreams."b c"]
 endpoints = ["a:80"]"#, &["7:12: `b c` is not a name; names are made of letters, digits, `-`, `_` and `.`"]),
-    ("upstreams.b = 3", &["7:1: unknown key `upstreams`; expected one of `balance`, `endpoints`, `keepalive`, `keepalive_timeout`, `keepalive_requests`, `connect_timeout`, `read_timeout`, `send_timeout`, `protocol`, `tls`, `passive`, `health`, `retry`"]),
+    ("upstreams.b = 3", &["7:1: unknown key `upstreams`; expected one of `balance`, `endpoints`, `keepalive`, `keepalive_timeout`, `keepalive_requests`, `connect_timeout`, `read_timeout`, `send_timeout`, `protocol`, `tls`, `passive`, `health`, `slow_start`, `panic_threshold`, `retry`"]),
     (r#"[[routes]]
 host = ["x"]
 path = "/x"
@@ -253,7 +304,7 @@ on_failure = "skip"
 [upstreams.b]
 endpoints = ["a:80"]
 balance = "mine""#, &[r#"7:1: `on_failure = "skip"` is for a rewriter, and `mine` is used as a balancer; expected `fallback`"#]),
-    ("plugins = []", &["7:1: unknown key `plugins`; expected one of `balance`, `endpoints`, `keepalive`, `keepalive_timeout`, `keepalive_requests`, `connect_timeout`, `read_timeout`, `send_timeout`, `protocol`, `tls`, `passive`, `health`, `retry`"]),
+    ("plugins = []", &["7:1: unknown key `plugins`; expected one of `balance`, `endpoints`, `keepalive`, `keepalive_timeout`, `keepalive_requests`, `connect_timeout`, `read_timeout`, `send_timeout`, `protocol`, `tls`, `passive`, `health`, `slow_start`, `panic_threshold`, `retry`"]),
     (r#"[cache]
 size = "1MiB""#, &["7:2: unknown key `cache`; expected one of `server`, `admin`, `access_log`, `listeners`, `plugins`, `upstreams`, `routes`"]),
     ("[upstreams.a]", &["7:12: duplicate key `a`"]),
