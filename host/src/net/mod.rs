@@ -2,6 +2,7 @@
 
 mod buffer;
 mod deadline;
+mod pace;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod proxy_header;
 mod stream;
@@ -10,5 +11,6 @@ mod transport;
 
 pub(crate) use buffer::{Buffer, LARGE, SMALL};
 pub(crate) use deadline::Deadline;
+pub(crate) use pace::Pace;
 pub(crate) use stream::{Peer, Stream};
 pub(crate) use transport::{Transport, Wake};
