@@ -18,6 +18,8 @@ pub mod author;
 mod checks;
 pub mod config;
 pub mod filters;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod http;
 mod listener;
 mod net;

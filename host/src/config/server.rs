@@ -25,6 +25,11 @@ pub struct Server {
     pub client_body_timeout: Duration,
     /// Between two writes to a client ("60s", nginx's `send_timeout`).
     pub client_send_timeout: Duration,
+    /// Bytes a second that a client must send of a body, and take of a response, on average over the time that it is
+    /// waited for; absent: as few as it likes. Once a client has been waited for as long as `client_body_timeout` or
+    /// `client_send_timeout` in all, each further second has to bring so many bytes, or the request ends as with those.
+    /// Not for clients that pause in what they send, as streams of events do.
+    pub client_min_rate: Option<u64>,
     /// How long an idle connection is kept ("75s").
     pub client_keepalive_timeout: Duration,
     /// How long a connection that just became idle is kept while draining, for a request that is on its way ("1s";
@@ -67,6 +72,7 @@ impl Default for Server {
             client_header_timeout: Duration::from_secs(60),
             client_body_timeout: Duration::from_secs(60),
             client_send_timeout: Duration::from_secs(60),
+            client_min_rate: None,
             client_keepalive_timeout: Duration::from_secs(75),
             client_keepalive_min_timeout: Duration::from_secs(1),
             tunnel_timeout: Duration::from_secs(3600),
@@ -107,6 +113,7 @@ impl Server {
         server.max_connections = reader.number("max_connections", 1..=10_000_000);
         server.max_connections_per_client = reader.number("max_connections_per_client", 1..=i64::from(i32::MAX));
         server.memory_limit = reader.size("memory_limit", 16 << 20..=1 << 50);
+        server.client_min_rate = reader.size("client_min_rate", 1..=u64::MAX);
         server.max_body_size = reader.size("max_body_size", 0..=u64::MAX);
         server.error_pages = ErrorPages::read(&mut reader);
         server.maintenance = Maintenance::read(&mut reader);

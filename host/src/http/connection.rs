@@ -122,6 +122,7 @@ async fn request(worker: &Worker, transport: &mut Transport, exchange: &mut Exch
     let site = worker.site();
     (transport.read_timeout, transport.write_timeout) =
         (site.server.client_body_timeout, site.server.client_send_timeout);
+    transport.expect_rate(site.server.client_min_rate);
     let mut client = Client { transport, worker, keeps_alive: false };
     let refused = match head {
         Ok(false) => return None,
@@ -179,6 +180,8 @@ async fn discard(client: &mut Transport, upload: &mut Upload) -> After {
 /// Reads a request's head; `false` when the client closed before it began one.
 async fn read_head(site: &Site, transport: &mut Transport, exchange: &mut Exchange) -> Result<bool, ExchangeError> {
     transport.latest = None;
+    // For a head there is a time limit as a whole.
+    transport.expect_rate(None);
     loop {
         if !transport.input.is_empty() {
             match h1::parse_request(transport.input.bytes(), &site.limits, &mut exchange.request) {

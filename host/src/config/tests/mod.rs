@@ -19,6 +19,7 @@ drain_timeout = "30s"
 client_header_timeout = "60s"
 client_body_timeout = "60s"
 client_send_timeout = "45s"
+client_min_rate = "500B"
 client_keepalive_timeout = "75s"
 client_keepalive_min_timeout = "0s"
 tunnel_timeout = "2h"
@@ -164,6 +165,7 @@ fn server_admin_and_log_are_read() {
 
     let server = Server {
         client_send_timeout: seconds(45),
+        client_min_rate: Some(500),
         client_keepalive_min_timeout: seconds(0),
         tunnel_timeout: seconds(7200),
         max_header_size: 16384,
@@ -467,6 +469,7 @@ const DEFAULTS: &str = r#"Server {
     client_header_timeout: 60s,
     client_body_timeout: 60s,
     client_send_timeout: 60s,
+    client_min_rate: None,
     client_keepalive_timeout: 75s,
     client_keepalive_min_timeout: 1s,
     tunnel_timeout: 3600s,
