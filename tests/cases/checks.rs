@@ -598,6 +598,28 @@ fn an_endpoint_that_is_down_is_asked_by_the_down_interval() {
     assert_eq!(Client::to(&proxy).get("/").text(), "served");
 }
 
+#[test]
+fn an_endpoint_that_an_operator_has_taken_down_is_not_asked() {
+    let (down, other) = (moody().0, moody().0);
+    let text = format!(
+        "{ADMIN}[upstreams.api]\nendpoints = [{{ address = \"{down}\", down = true }}, \"{other}\"]\n\
+         [upstreams.api.health]\n{SOON}"
+    );
+    let proxy = Proxy::with(&text);
+    eventually(|| other.connections() > 5);
+    assert_eq!((down.connections(), &endpoint(&proxy, 0)["state"]), (0, &Value::from("down")));
+
+    let body = "{\"down\": false}";
+    let lines = format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
+    let mut operator = Client::connect(proxy.admin_address());
+    let path = format!("/api/upstreams/api/endpoints/{down}");
+    operator.send(format!("PATCH {path} HTTP/1.1\r\nhost: a\r\n{lines}\r\n{body}"));
+    assert_eq!(operator.response().status, 200);
+
+    eventually(|| endpoint(&proxy, 0)["state"] == "up");
+    assert!(down.connections() > 0);
+}
+
 /// A proxy whose configuration stands in a file.
 fn filed(text: &str) -> (tempfile::TempDir, PathBuf, Proxy) {
     let folder = tempfile::tempdir().expect("a folder");

@@ -44,10 +44,13 @@ use verdict::{State, Timing, Verdict};
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
     running: Mutex<HashMap<Target, Vec<Running>>>,
-    /// By the names of upstreams and the addresses of endpoints.
-    subscribed: Mutex<HashMap<Arc<str>, HashMap<Arc<str>, Arc<Check>>>>,
+    /// By the names of upstreams.
+    subscribed: Mutex<HashMap<Arc<str>, ByEndpoint>>,
     common: Arc<Common>,
 }
+
+/// An upstream's checks, by the addresses of its endpoints.
+type ByEndpoint = HashMap<Arc<str>, Arc<Check>>;
 
 /// What an upstream's check says of one endpoint.
 #[derive(Clone, Debug)]
@@ -153,7 +156,7 @@ impl Checks {
         self.common.allow(max_checks);
         let mut running = self.running.lock();
         let mut before = std::mem::take(&mut *running);
-        let mut subscribed = HashMap::<_, HashMap<_, _>>::new();
+        let mut subscribed = HashMap::<Arc<str>, ByEndpoint>::new();
         for Wanted { question, timing, subscriber } in wanted {
             let now = running.entry(question.target.clone()).or_default();
             let old = before.entry(question.target.clone()).or_default();
@@ -167,7 +170,7 @@ impl Checks {
                 now.push(kept);
                 check
             } else {
-                let known = old.iter().chain(&*now).find(|running| running.check.question == question);
+                let known = old.iter().chain(&*now).find(|running| running.check.knows(&question));
                 let check = Arc::new(match known {
                     Some(known) => known.check.under(question, timing),
                     None => Check::new(question, timing),
@@ -175,8 +178,8 @@ impl Checks {
                 now.push(self.common.start(check.clone()));
                 check
             };
-            let place: &mut HashMap<_, _> = subscribed.entry(subscriber.upstream.clone()).or_default();
-            place.insert(subscriber.endpoint.clone(), check.clone());
+            let own = subscribed.entry(subscriber.upstream.clone()).or_default();
+            own.insert(subscriber.endpoint.clone(), check.clone());
             check.live.lock().subscribe(subscriber);
         }
         self.common.tally.retain(|upstream| subscribed.contains_key(upstream));
@@ -259,6 +262,11 @@ impl Check {
         let known = self.live.lock();
         let live = Live { verdict: known.verdict.under(timing), last: known.last.clone(), subscribers: Vec::new() };
         Self { question, timing, live: Mutex::new(live) }
+    }
+
+    /// Whether it has been told something about this.
+    fn knows(&self, question: &Question) -> bool {
+        self.question == *question && self.live.lock().last.is_some()
     }
 
     /// Whether anybody would do anything about what it comes to.
