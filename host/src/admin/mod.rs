@@ -7,6 +7,7 @@
 mod endpoint;
 mod listener;
 mod page;
+mod process;
 mod status;
 mod turnover;
 
@@ -19,7 +20,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, patch, put};
+use axum::routing::{get, patch, post, put};
 use axum::{Json, Router};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -30,6 +31,7 @@ use crate::telemetry::exposition::{self, Exposition};
 pub use endpoint::EndpointPatch;
 pub use listener::AdminListener;
 use listener::Bounded;
+pub use process::{NotUpgraded, Upgraded, Upgrading};
 pub use status::{
     CheckStatus, EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue,
     PluginStatus, UpstreamStatus,
@@ -56,6 +58,12 @@ pub trait Window: Send + Sync {
 
     /// Has another version of a plugin serve. `force`: even one that was taken back.
     fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_>;
+
+    /// Has a new process of the same program take over.
+    fn upgrade(&self) -> Upgrading<'_>;
+
+    /// Accepts nothing more, finishes what is in flight and ends.
+    fn drain(&self);
 }
 
 /// What the admin server answers from.
@@ -105,6 +113,8 @@ fn router(state: Arc<AdminState>) -> Router {
         .route(HEALTHZ, get(async || "ok\n"))
         .route(READYZ, get(readyz))
         .route("/metrics", get(metrics))
+        .route("/api/drain", post(process::drain))
+        .route("/api/upgrade", post(process::upgrade))
         .route("/api/upstreams", get(upstreams))
         .route(ENDPOINT, patch(endpoint::patch).layer(DefaultBodyLimit::max(endpoint::MAX_PATCH)))
         .route("/api/plugins", get(plugins))

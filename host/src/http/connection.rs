@@ -4,9 +4,11 @@ use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::task::Poll;
+use std::thread;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::error;
 
 use crate::http::error::ExchangeError;
 use crate::http::exchange::{self, After, Client, Sent};
@@ -16,7 +18,7 @@ use crate::http::site::Site;
 use crate::http::upload::{ClientFault, Upload};
 use crate::http::worker::Worker;
 use crate::net::{Peer, Stream, Transport, Wake};
-use crate::telemetry::metrics::Timeout;
+use crate::telemetry::metrics::{Timeout, WorkerMetrics};
 
 /// How long what a client still sends is read after its last response, between two reads and in all (nginx's
 /// `lingering_timeout` and `lingering_time`).
@@ -34,18 +36,21 @@ enum Next {
 pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer) {
     let site = worker.site();
     let metrics = site.ledger.metrics.clone();
-    metrics.connections_accepted.increment();
-    metrics.connections_active.increment();
+    let _open = Open::new(&metrics, peer);
     let mut client = Transport::new(stream, site.server.client_body_timeout, site.server.client_send_timeout);
     let _seat = worker.sit(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
     let mut wait = site.server.client_header_timeout;
     drop(site);
     loop {
         // An idle connection is this wait: a socket, a timer and a waker.
-        let due = Instant::now() + wait;
-        let woken = poll_fn(|cx| match client.poll_wake(cx, due) {
-            Poll::Pending if worker.is_draining() => Poll::Ready(Wake::Ended),
-            polled => polled,
+        let since = Instant::now();
+        let woken = poll_fn(|cx| {
+            if !worker.is_draining() {
+                return client.poll_wake(cx, since + wait);
+            }
+            // To close at once would meet a request that is on its way already.
+            let wait = wait.min(worker.site().server.client_keepalive_min_timeout);
+            client.poll_wake(cx, since + wait).map(|wake| if wake == Wake::Late { Wake::Ended } else { wake })
         });
         match woken.await {
             Wake::Received => {}
@@ -72,7 +77,30 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer) {
             }
         }
     }
-    metrics.connections_active.decrement();
+}
+
+/// A connection that is counted as open until this is dropped.
+struct Open<'m> {
+    metrics: &'m WorkerMetrics,
+    peer: Peer,
+}
+
+impl<'m> Open<'m> {
+    fn new(metrics: &'m WorkerMetrics, peer: Peer) -> Self {
+        metrics.connections_accepted.increment();
+        metrics.connections_active.increment();
+        Self { metrics, peer }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.metrics.connections_active.decrement();
+        if thread::panicking() {
+            self.metrics.panics.increment();
+            error!(client = ?self.peer, "serving a connection panicked, which cost that connection: a bug of the proxy");
+        }
+    }
 }
 
 /// Serves requests as long as their bytes are there.
@@ -82,7 +110,6 @@ async fn requests(worker: &Worker, transport: &mut Transport, peer: Peer) -> Nex
         let after = request(worker, transport, &mut exchange).await;
         worker.give_exchange(exchange);
         match after {
-            Some(After::Keep) if worker.is_draining() => return Next::End(After::Close),
             Some(After::Keep) if transport.input.is_empty() => return Next::Rest,
             Some(After::Keep) => {}
             Some(after) => return Next::End(after),

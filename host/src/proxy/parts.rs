@@ -107,6 +107,33 @@ impl Parts {
         Ok(Built { parts, blueprints, kept })
     }
 
+    /// What one more worker makes of these parts, with instances of the plugins that serve by now.
+    ///
+    /// # Errors
+    /// When a plugin that could be instantiated before cannot be any more.
+    pub(crate) fn blueprint(&self, worker: usize) -> Result<Blueprint, String> {
+        let uses: HashMap<Seat, Use> =
+            self.placed.lock().iter().map(|placed| (placed.seat.clone(), placed.used.clone())).collect();
+        let used = |seat: Seat| uses.get(&seat).ok_or_else(|| format!("nothing serves as {seat:?}"));
+        let told = |error: PluginError| chain(&error);
+        let mut blueprint = Blueprint { upstreams: Vec::new(), rewriters: Vec::new() };
+        for shared in &self.upstreams {
+            let members = members(shared, Instant::now());
+            let balancer = used(Seat::Balancer(shared.name.clone()))?.balancer(worker, members, shared.loads.clone());
+            let retry = used(Seat::Retry(shared.name.clone()))?.retry(worker);
+            let (balancer, retry) = (Part::New(balancer.map_err(told)?), Part::New(retry.map_err(told)?));
+            blueprint.upstreams.push(UpstreamPlan { keep: false, balancer, retry });
+        }
+        for route in &self.config.routes {
+            let rewriter = |step| {
+                let seat = Seat::Rewriter { route: route.name.as_str().into(), step };
+                used(seat)?.rewriter(worker).map(Part::New).map_err(told)
+            };
+            blueprint.rewriters.push((0..route.rewrite.len()).map(rewriter).collect::<Result<_, String>>()?);
+        }
+        Ok(blueprint)
+    }
+
     /// The upstream of a name.
     pub(crate) fn upstream(&self, name: &str) -> Option<&Arc<Shared>> {
         self.upstreams.iter().find(|shared| *shared.name == *name)

@@ -96,6 +96,13 @@ impl Running {
         self.workers.lock().push(worker);
     }
 
+    /// Takes orders for another worker in the place of one.
+    pub(super) fn reengage(&self, number: usize, worker: UnboundedSender<Order>) {
+        if let Some(place) = self.workers.lock().get_mut(number) {
+            *place = worker;
+        }
+    }
+
     /// The way to order something of each worker.
     pub(super) fn workers(&self) -> Vec<UnboundedSender<Order>> {
         self.workers.lock().clone()

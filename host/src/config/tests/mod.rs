@@ -19,6 +19,7 @@ client_header_timeout = "60s"
 client_body_timeout = "60s"
 client_send_timeout = "45s"
 client_keepalive_timeout = "75s"
+client_keepalive_min_timeout = "0s"
 tunnel_timeout = "2h"
 max_header_size = "16KiB"
 max_headers = 100
@@ -149,6 +150,7 @@ fn server_admin_and_log_are_read() {
 
     let server = Server {
         client_send_timeout: seconds(45),
+        client_keepalive_min_timeout: seconds(0),
         tunnel_timeout: seconds(7200),
         max_header_size: 16384,
         max_headers: 100,
@@ -379,6 +381,7 @@ const DEFAULTS: &str = r#"Server {
     client_body_timeout: 60s,
     client_send_timeout: 60s,
     client_keepalive_timeout: 75s,
+    client_keepalive_min_timeout: 1s,
     tunnel_timeout: 3600s,
     max_checks: 256,
     max_header_size: 32768,

@@ -112,14 +112,12 @@ impl Health {
                 let at = endpoints.iter().position(|known| known.address == endpoint.address)?;
                 Some(&health.slots[at])
             });
+            let begins_up = config.health.as_ref().is_none_or(|check| check.initial == InitialState::Up);
             let state = match (known, before) {
                 (Some(slot), _) => slot.state.clone(),
-                (None, Some(_)) => Arc::new(EndpointState::joining(generation.clone(), Instant::now())),
-                (None, None) => Arc::new(EndpointState::new(generation.clone())),
+                (None, Some(_)) => Arc::new(EndpointState::joining(generation.clone(), begins_up, Instant::now())),
+                (None, None) => Arc::new(EndpointState::new(generation.clone(), begins_up)),
             };
-            if known.is_none() && config.health.as_ref().is_some_and(|check| check.initial != InitialState::Up) {
-                state.await_check();
-            }
             if config.health.is_none() {
                 // Nobody would ever find out that it is well again.
                 state.checked(true);
