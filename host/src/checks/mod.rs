@@ -233,15 +233,17 @@ impl Common {
         let result = CheckResult::of(&answer);
         let said = answer.unwrap_or_else(|failure| failure.to_string());
         let live = &mut *check.live.lock();
-        let has_turned = live.verdict.observe(result == CheckResult::Passed);
+        let before = live.news();
+        live.verdict.observe(result == CheckResult::Passed);
+        let news = live.news();
         let is_same = |last: &&LastCheck| (last.result == CheckResult::Passed) == (result == CheckResult::Passed);
         let in_a_row = live.last.as_ref().filter(is_same).map_or(0, |last| last.in_a_row) + 1;
         live.last = Some(LastCheck { at: SystemTime::now(), took, result, said: said.clone(), in_a_row });
         for Subscriber { upstream, endpoint, interest } in &live.subscribers {
             self.tally.checked(upstream, endpoint, result, &said);
-            if has_turned {
-                self.tally.turned(upstream, endpoint, live.verdict.is_up(), &said);
-                interest.tell(live.news());
+            if news != before {
+                self.tally.turned(upstream, endpoint, news == News::Up, &said);
+                interest.tell(news);
             }
             if result == CheckResult::Passed {
                 interest.passed();
@@ -282,12 +284,10 @@ impl Live {
     }
 
     fn news(&self) -> News {
-        match self.verdict.state() {
-            State::Up => News::Up,
-            // Nothing has failed yet.
-            State::Checking => News::Awaited,
-            State::Down if self.last.is_none() => News::Awaited,
-            State::Down => News::Down,
+        match self.verdict.is_up() {
+            true => News::Up,
+            false if self.verdict.is_awaited() => News::Awaited,
+            false => News::Down,
         }
     }
 
