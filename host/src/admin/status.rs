@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
+use super::guards::{BreakerStatus, ConcurrencyStatus, QueueStatus};
 use super::turnover::Standing;
 use crate::telemetry::exposition::{Exposition, Kind};
 
@@ -19,6 +20,10 @@ pub struct UpstreamStatus {
     /// The percentage of healthy endpoints below which it is; 0: never.
     pub panic_threshold: u32,
     pub endpoints: Vec<EndpointStatus>,
+    /// `null` without limits, as are the others.
+    pub queue: Option<QueueStatus>,
+    pub breaker: Option<BreakerStatus>,
+    pub concurrency: Option<ConcurrencyStatus>,
 }
 
 /// An endpoint as it stands, over all workers.
@@ -30,7 +35,7 @@ pub struct EndpointStatus {
     /// Why it is in this state, for a reader.
     pub reason: Option<String>,
     /// Since when it is in this state.
-    #[serde(serialize_with = "as_rfc3339")]
+    #[serde(serialize_with = "optional_rfc3339")]
     pub since: Option<SystemTime>,
     /// As an operator or the configuration says.
     pub weight: u32,
@@ -386,7 +391,7 @@ fn labels(plugin: &PluginStatus) -> [(&str, &str); 3] {
     [("plugin", &plugin.plugin), ("use", &plugin.used_in), ("kind", plugin.kind.name())]
 }
 
-fn as_rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn optional_rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
         Some(time) => rfc3339(time, serializer),
         None => serializer.serialize_none(),
