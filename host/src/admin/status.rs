@@ -83,6 +83,8 @@ pub enum EndpointState {
     Down,
     /// An operator or the configuration gives it no new requests; it finishes what it has.
     Draining,
+    /// Its active check has not come to a verdict yet, and it has no traffic without one.
+    Checking,
     /// Taken out by its active check.
     Unhealthy,
     /// Taken out by `max_fails`.
@@ -98,10 +100,11 @@ pub enum EndpointState {
 }
 
 impl EndpointState {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Up,
         Self::Down,
         Self::Draining,
+        Self::Checking,
         Self::Unhealthy,
         Self::Unavailable,
         Self::Ejected,
@@ -116,6 +119,7 @@ impl EndpointState {
             Self::Up => "up",
             Self::Down => "down",
             Self::Draining => "draining",
+            Self::Checking => "checking",
             Self::Unhealthy => "unhealthy",
             Self::Unavailable => "unavailable",
             Self::Ejected => "ejected",

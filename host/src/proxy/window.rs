@@ -379,13 +379,15 @@ fn endpoint(
     let (endpoint, configured) = (shared.endpoints.get(id as usize)?, config.endpoints.get(id as usize)?);
     let check = checks.status(&shared.name, &endpoint.address);
     // A check can tell better what it misses.
-    let missed = check.as_ref().and_then(|check| check.reason.clone()).filter(|_| standing == Standing::Unhealthy);
+    let is_checks = matches!(standing, Standing::Checking | Standing::Unhealthy);
+    let missed = check.as_ref().and_then(|check| check.reason.clone()).filter(|_| is_checks);
     Some(EndpointStatus {
         address: endpoint.address.to_string(),
         state: match standing {
             Standing::Up => EndpointState::Up,
             Standing::Down => EndpointState::Down,
             Standing::Draining => EndpointState::Draining,
+            Standing::Checking => EndpointState::Checking,
             Standing::Unhealthy => EndpointState::Unhealthy,
             Standing::Failed => EndpointState::Unavailable,
             Standing::Ejected => EndpointState::Ejected,
