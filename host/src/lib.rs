@@ -1,11 +1,12 @@
 //! staunch, a reverse proxy and load balancer whose decisions are WebAssembly plugins.
 //!
-//! A request flows down `listener` → `http` → `router` → `filters` → `upstream`. Beside them stand `config`
-//! (what the operator wrote), `telemetry` (logs and metrics), `plugins` (components behind the seams of
-//! `upstream` and `filters`) and `admin` (the operator's window). `proxy` knows everybody: it builds the parts
-//! from a configuration, runs a worker per core and drains them; `admission` says what the process takes on at all. `author` stands outside: it judges, tries and measures
-//! plugins with no proxy around them. `net` is below all: sockets with their buffers and deadlines; `replaceable` is a
-//! place whose content is swapped while requests are under way. Arrows point down, with one exception:
+//! A request flows down `listener` → `http` → `router` → `filters` → `upstream`. Beside them stand `config` (what the
+//! operator wrote), `telemetry` (logs and metrics), `plugins` (components behind the seams of `upstream` and
+//! `filters`), `checks` (which ask endpoints whether they are well) and `admin` (the operator's window). `proxy` knows
+//! everybody: it builds the parts from a configuration, runs a worker per core and drains them; `admission` says what
+//! the process takes on at all. `author` stands outside: it judges, tries and measures plugins with no proxy around them.
+//! `net` is below all: sockets with their buffers and deadlines; `replaceable` is a place whose content is swapped
+//! while requests are under way. Arrows point down, with one exception:
 //! [`http::head`], [`http::facts`] and [`http::h1`] are leaves that every module may use, and so are the two ways of a
 //! body, `http::upload` and `http::pump`.
 //!
@@ -14,6 +15,7 @@
 pub mod admin;
 mod admission;
 pub mod author;
+mod checks;
 pub mod config;
 pub mod filters;
 pub mod http;

@@ -80,6 +80,14 @@ impl Client {
         self.response()
     }
 
+    /// Sends a PATCH with these further lines (each with its CRLF) and reads its response.
+    #[track_caller]
+    pub(crate) fn patch(&mut self, path: &str, lines: &str, body: &str) -> Response {
+        let length = body.len();
+        self.send(format!("PATCH {path} HTTP/1.1\r\nHost: test\r\n{lines}Content-Length: {length}\r\n\r\n{body}"));
+        self.response()
+    }
+
     /// Reads a response to a request that was not a HEAD.
     #[track_caller]
     pub(crate) fn response(&mut self) -> Response {

@@ -5,6 +5,8 @@
 mod client;
 mod program;
 mod proxy;
+mod secure;
+mod service;
 mod upstream;
 mod wait;
 mod wire;
@@ -12,6 +14,8 @@ mod wire;
 pub(crate) use client::Client;
 pub(crate) use program::{Program, staunch};
 pub(crate) use proxy::{ADMIN, Proxy, api};
+pub(crate) use secure::{AsyncOrigin, Authority, Channel, quoted};
+pub(crate) use service::Service;
 pub(crate) use upstream::{Talk, Upstream, ok};
 pub(crate) use wait::{PATIENCE, eventually};
 pub(crate) use wire::{End, Framing, Head, Request, Response};

@@ -59,6 +59,24 @@ impl Proxy {
         Client::connect(self.admin_address()).ask("GET", path, lines)
     }
 
+    /// What `/api/upstreams` tells of an endpoint of the upstream `api`.
+    #[track_caller]
+    pub(crate) fn endpoint(&self, address: &Upstream) -> serde_json::Value {
+        let upstreams: serde_json::Value =
+            serde_json::from_slice(&self.admin("/api/upstreams", "").body).expect("JSON");
+        let api = upstreams.as_array().and_then(|all| all.iter().find(|upstream| upstream["name"] == "api"));
+        let endpoints = api.and_then(|api| api["endpoints"].as_array()).expect("the upstream");
+        let known = endpoints.iter().find(|endpoint| endpoint["address"] == address.to_string());
+        known.cloned().unwrap_or_default()
+    }
+
+    /// Says something of an endpoint of the upstream `api`, as an operator.
+    #[track_caller]
+    pub(crate) fn order(&self, address: &Upstream, said: &str) -> Response {
+        let path = format!("/api/upstreams/api/endpoints/{address}");
+        Client::connect(self.admin_address()).patch(&path, "", said)
+    }
+
     pub(crate) fn admin_address(&self) -> SocketAddr {
         tcp(self.running.admin_address().expect("an admin server"))
     }

@@ -8,6 +8,7 @@ mod endpoint;
 mod guards;
 mod listener;
 mod page;
+mod process;
 mod status;
 mod turnover;
 
@@ -20,7 +21,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, patch, put};
+use axum::routing::{get, patch, post, put};
 use axum::{Json, Router};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -32,9 +33,10 @@ pub use endpoint::EndpointPatch;
 pub use guards::{BreakerState, BreakerStatus, ConcurrencyStatus, QueueStatus};
 pub use listener::AdminListener;
 use listener::Bounded;
+pub use process::{NotUpgraded, Upgraded, Upgrading};
 pub use status::{
-    EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue, PluginStatus,
-    UpstreamStatus,
+    CheckStatus, EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue,
+    PluginStatus, UpstreamStatus,
 };
 pub use turnover::{Change, ChangeKind, NotReplaced, RefusedVersion, Replaced, Replacing, Standing, Trial};
 
@@ -58,6 +60,12 @@ pub trait Window: Send + Sync {
 
     /// Has another version of a plugin serve. `force`: even one that was taken back.
     fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_>;
+
+    /// Has a new process of the same program take over.
+    fn upgrade(&self) -> Upgrading<'_>;
+
+    /// Accepts nothing more, finishes what is in flight and ends.
+    fn drain(&self);
 }
 
 /// What the admin server answers from.
@@ -107,6 +115,8 @@ fn router(state: Arc<AdminState>) -> Router {
         .route(HEALTHZ, get(async || "ok\n"))
         .route(READYZ, get(readyz))
         .route("/metrics", get(metrics))
+        .route("/api/drain", post(process::drain))
+        .route("/api/upgrade", post(process::upgrade))
         .route("/api/upstreams", get(upstreams))
         .route(ENDPOINT, patch(endpoint::patch).layer(DefaultBodyLimit::max(endpoint::MAX_PATCH)))
         .route("/api/plugins", get(plugins))

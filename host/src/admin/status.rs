@@ -53,6 +53,25 @@ pub struct EndpointStatus {
     /// its policy other things do).
     pub failures: u32,
     pub max_fails: Option<u32>,
+    /// `null`: no active check of it has ended yet.
+    pub last_check: Option<CheckStatus>,
+}
+
+/// What the last active check of an endpoint came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckStatus {
+    /// When it ended.
+    #[serde(serialize_with = "rfc3339")]
+    pub at: SystemTime,
+    pub passed: bool,
+    /// `passed`, or why it did not: `connect`, `tls`, `timeout`, `closed`, `protocol`, `answer`.
+    pub result: &'static str,
+    /// What the endpoint answered, or what went wrong, for a reader.
+    pub said: String,
+    /// Milliseconds.
+    pub took_ms: f64,
+    /// Checks in a row that passed, or failed, as this one did.
+    pub in_a_row: u64,
 }
 
 /// Whether an endpoint has traffic.

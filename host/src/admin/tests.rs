@@ -37,6 +37,14 @@ impl Window for Double {
             max_connections: None,
             failures: 1,
             max_fails: Some(1),
+            last_check: Some(CheckStatus {
+                at: std::time::UNIX_EPOCH,
+                passed: false,
+                result: "answer",
+                said: "it answered 500".to_owned(),
+                took_ms: 1.5,
+                in_a_row: 3,
+            }),
         };
         let breaker = BreakerStatus {
             state: BreakerState::Open,
@@ -121,6 +129,15 @@ impl Window for Double {
             _ => Err(NotReplaced::Unknown("there is no such plugin".to_owned())),
         };
         Box::pin(async { answer })
+    }
+
+    fn upgrade(&self) -> Upgrading<'_> {
+        let answer = if self.ready() { Ok(Upgraded { pid: 7 }) } else { Err(NotUpgraded::Draining) };
+        Box::pin(async { answer })
+    }
+
+    fn drain(&self) {
+        self.ready.store(false, Ordering::Relaxed);
     }
 }
 
@@ -336,4 +353,21 @@ async fn a_unix_socket_is_as_good() {
     let answer = ask(UnixStream::connect(&path).await.unwrap(), "GET /healthz HTTP/1.0\r\n\r\n").await;
 
     assert!(answer.ends_with("ok\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_process_is_drained_and_replaced_by_a_post() {
+    let server = Server::start(None).await;
+    server.window.ready.store(true, Ordering::Relaxed);
+    let post = |path: &str, field: &str| format!("POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{field}\r\n");
+
+    let page = server.ask(&post("/api/drain", "origin: http://a\r\n")).await;
+    let looked = server.get("/api/drain").await;
+    let upgraded = server.ask(&post("/api/upgrade", "")).await;
+    let drained = server.ask(&post("/api/drain", "")).await;
+    let late = server.ask(&post("/api/upgrade", "")).await;
+
+    assert_eq!([&page, &looked, &upgraded, &drained, &late].map(|answer| status(answer)), [403, 405, 200, 202, 409]);
+    assert_eq!((body(&upgraded), body(&drained)), ("{\"pid\":7}", "{\"draining\":true}"));
+    assert_eq!(body(&late), "{\"error\":\"this process ends already\"}");
 }

@@ -36,6 +36,10 @@ pub(super) enum Command {
         #[arg(short, long, value_name = "FILE", default_value = DEFAULT_FILE)]
         config: PathBuf,
     },
+    /// Has a new process of the same program take over a running proxy's sockets; the old one finishes and ends.
+    Upgrade(RemoteArguments),
+    /// Has a running proxy finish what is in flight and end.
+    Drain(RemoteArguments),
     /// What the author of a plugin has.
     Plugin {
         #[command(subcommand)]
@@ -55,6 +59,20 @@ pub(super) struct ProxyArguments {
     /// The balancer that picks among several.
     #[arg(long, value_name = "NAME", default_value = "round-robin")]
     pub(super) balance: String,
+}
+
+/// Which running proxy is meant.
+#[derive(Debug, Args)]
+pub(super) struct RemoteArguments {
+    /// The configuration whose `[admin]` says where the proxy answers.
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_FILE)]
+    pub(super) config: PathBuf,
+    /// Where it answers, whatever the configuration says.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) admin: Option<ListenAddress>,
+    /// Its token. Others can see arguments: better set STAUNCH_ADMIN_TOKEN, or leave it to the configuration.
+    #[arg(long, value_name = "TOKEN")]
+    pub(super) token: Option<String>,
 }
 
 /// Where the demo listens.
@@ -118,6 +136,19 @@ mod tests {
         assert_eq!(proxy.to, ["a:1", "b:2"]);
         assert_eq!(proxy.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(proxy.balance, "round-robin");
+    }
+
+    #[test]
+    fn a_running_proxy_is_named_by_file_or_address() {
+        let Ok(Arguments { command: Some(Command::Upgrade(remote)), .. }) =
+            parse("staunch upgrade --admin unix:/run/a --token t")
+        else {
+            panic!("an upgrade was asked for");
+        };
+
+        assert_eq!(remote.config.as_os_str(), "staunch.toml");
+        assert_eq!(remote.admin.map(|address| address.to_string()).as_deref(), Some("unix:/run/a"));
+        assert_eq!(remote.token.as_deref(), Some("t"));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 mod arguments;
 mod check;
 mod plugin;
+mod program;
 mod proxy;
+mod remote;
 mod run;
 mod signals;
 
@@ -19,6 +21,7 @@ use crate::demo;
 
 pub(crate) use arguments::DemoArguments;
 use arguments::{Arguments, Command};
+use remote::Remote;
 pub(crate) use run::{start, wait};
 
 /// Why a command ended badly, with everything there is to say about it.
@@ -78,8 +81,18 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
     let config = arguments.config;
     match arguments.command.unwrap_or_else(|| Command::run(config)) {
         Command::Run { config } => run::run(&config),
+        Command::Upgrade(arguments) => {
+            let upgraded = Remote::of(&arguments)?.post("/api/upgrade", &[])?;
+            say(format_args!("the process {} serves", upgraded["pid"]));
+            Ok(())
+        }
+        Command::Drain(arguments) => {
+            Remote::of(&arguments)?.post("/api/drain", &[])?;
+            say("it drains");
+            Ok(())
+        }
         Command::Check { config } => check::check(&config),
-        Command::Proxy(arguments) => run::serve(proxy::config(&arguments)?),
+        Command::Proxy(arguments) => run::serve(proxy::config(&arguments)),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Plugin { command } => plugin::execute(command),
     }

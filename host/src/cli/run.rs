@@ -3,37 +3,57 @@
 use std::path::Path;
 
 use staunch::config::Config;
-use staunch::proxy::Proxy;
+use staunch::proxy::{Inherited, Process, Proxy, Supervisor};
 use tracing::{info, warn};
 
-use super::Failure;
-use super::signals::Signals;
+use super::signals::{Signals, Ways};
+use super::{Failure, program};
 
 pub(super) fn run(file: &Path) -> Result<(), Failure> {
-    let config = Config::load(file).map_err(Failure::bad)?;
-    for warning in &config.warnings {
-        warn!("{}:{warning}", file.display());
+    serve(Config::load(file).map_err(Failure::bad).inspect(|config| {
+        for warning in &config.warnings {
+            warn!("{}:{warning}", file.display());
+        }
+    }))
+}
+
+/// Serves until a signal ends it, or a new process takes over.
+pub(super) fn serve(config: Result<Config, Failure>) -> Result<(), Failure> {
+    let no_name = |error| Failure::internal(format_args!("this program does not find itself: {error}"));
+    let program = program::this().map_err(no_name)?;
+    let unusable = |error| Failure::Arguments(format!("the sockets that were handed over cannot be used: {error}"));
+    let (inherited, predecessor) = Inherited::from_environment().map_err(unusable)?;
+    let supervisor = Supervisor::from_environment();
+    let process = Process { inherited, program: Some(program), supervisor: supervisor.clone() };
+    let started = config.and_then(|config| start_in(process, config));
+    match (&started, predecessor) {
+        // It tells the service manager which process is the service now.
+        (Ok(proxy), Some(predecessor)) => predecessor.serves(proxy.unused()),
+        (Ok(_), None) => supervisor.ready(),
+        (Err(failure), Some(predecessor)) => predecessor.fails(failure.text()),
+        (Err(_), None) => {}
     }
-    serve(config)
+    wait(started?)
 }
 
-/// Serves until a signal ends it.
-pub(super) fn serve(config: Config) -> Result<(), Failure> {
-    wait(start(config)?)
-}
-
-/// Starts a proxy that listens to signals, with as many open files as the system allows: each connection is one, and the
-/// usual limit of 1024 is for programs that wait for them with `select`.
+/// Starts a proxy that listens to signals.
 pub(crate) fn start(config: Config) -> Result<Proxy, Failure> {
+    start_in(Process::default(), config)
+}
+
+/// The same, with as many open files as the system allows: each connection is one, and the usual limit of 1024 is for
+/// programs that wait for them with `select`.
+fn start_in(process: Process, config: Config) -> Result<Proxy, Failure> {
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         warn!(%error, "the limit of open files stays as it is");
     }
     let no_signals = |error| Failure::internal(format_args!("no signals can be had: {error}"));
     // Whoever sees the proxy listen may send it signals.
     let signals = Signals::catch().map_err(no_signals)?;
-    let proxy = Proxy::start(config).map_err(Failure::bad)?;
+    let proxy = Proxy::start_in(process, config).map_err(Failure::bad)?;
     let (drain, stop) = proxy.tokens();
-    signals.obey(drain, stop, proxy.rereading()).map_err(no_signals)?;
+    let ways = Ways { drain, stop, reread: proxy.rereading(), upgrade: proxy.upgrading() };
+    signals.obey(ways).map_err(no_signals)?;
     for address in proxy.addresses() {
         info!(%address, "listening");
     }

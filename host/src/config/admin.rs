@@ -1,10 +1,13 @@
 //! The operator's window.
 
-use std::fmt;
+use std::path::Path;
+use std::{env, fmt, fs};
 
-use super::fault::{BadValue, Fault};
+use super::fault::{BadValue, Fault, Faults};
 use super::listener::ListenAddress;
-use super::reader::Reader;
+use super::reader::{Reader, Scope};
+use super::tree::Document;
+use super::unreadable;
 
 /// The operator's window.
 #[derive(Clone, PartialEq)]
@@ -23,6 +26,26 @@ impl fmt::Debug for Admin {
 }
 
 impl Admin {
+    /// Reads this part alone of a file, whatever is wrong with the rest of it. `None`: it is not there.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or its faults when they are in the way.
+    pub fn load(path: &Path) -> Result<Option<Self>, Faults> {
+        let fail = |faults| Faults { file: Some(path.to_owned()), faults };
+        let text = fs::read_to_string(path).map_err(|error| fail(vec![unreadable(&error)]))?;
+        let document = Document::read(&text, &|name| env::var(name).ok());
+        let scope = Scope::of(&document.root, path.parent());
+        let read = Reader::new(&document.root, &scope).table("admin").map(Self::read);
+        match read {
+            None if document.faults.is_empty() => Ok(None),
+            Some(Some(admin)) => Ok(Some(admin)),
+            _ => {
+                let noted = scope.noted.take().into_iter().map(|noted| noted.fault);
+                Err(fail(document.faults.iter().cloned().chain(noted).collect()))
+            }
+        }
+    }
+
     pub(super) fn read(mut reader: Reader<'_>) -> Option<Self> {
         let is_token_written = reader.value("token").is_some();
         let token = reader.parse("token", token);

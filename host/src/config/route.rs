@@ -266,12 +266,7 @@ fn match_path(text: &str) -> Result<String, BadValue> {
 }
 
 fn regex(text: &str) -> Result<Regex, BadValue> {
-    Regex::new(text).map_err(|error| {
-        // The error draws a picture of several lines and ends it with the reason.
-        let error = error.to_string();
-        let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ").trim();
-        BadValue::new(format!("`{}` is not a regular expression: {reason}", value::shown(text)))
-    })
+    Regex::new(text).map_err(|error| value::bad_regex(text, &error))
 }
 
 fn read_methods(reader: &mut Reader<'_>) -> Vec<String> {

@@ -25,8 +25,13 @@ pub struct Server {
     pub client_send_timeout: Duration,
     /// How long an idle connection is kept ("75s").
     pub client_keepalive_timeout: Duration,
+    /// How long a connection that just became idle is kept while draining, for a request that is on its way ("1s";
+    /// nginx's `keepalive_min_timeout`, 0 there). 0: not at all.
+    pub client_keepalive_min_timeout: Duration,
     /// How long an upgraded connection may be silent in both directions ("1h").
     pub tunnel_timeout: Duration,
+    /// Health checks that run at a time, each of them on one socket (256; 1 to 65535). The others wait their turn.
+    pub max_checks: usize,
     /// The longest request or response head, in bytes ("32KiB"; 1 KiB to 16 MiB); longer: 431 or 502.
     pub max_header_size: usize,
     /// The most fields in a head (128; 1 to 4096); more: 431 or 502.
@@ -57,7 +62,9 @@ impl Default for Server {
             client_body_timeout: Duration::from_secs(60),
             client_send_timeout: Duration::from_secs(60),
             client_keepalive_timeout: Duration::from_secs(75),
+            client_keepalive_min_timeout: Duration::from_secs(1),
             tunnel_timeout: Duration::from_secs(3600),
+            max_checks: 256,
             max_header_size: 32 * 1024,
             max_headers: 128,
             max_target_size: 8 * 1024,
@@ -81,7 +88,11 @@ impl Server {
         reader.set("client_body_timeout", &mut server.client_body_timeout);
         reader.set("client_send_timeout", &mut server.client_send_timeout);
         reader.set("client_keepalive_timeout", &mut server.client_keepalive_timeout);
+        if let Some(DurationOrZero(timeout)) = reader.optional("client_keepalive_min_timeout") {
+            server.client_keepalive_min_timeout = timeout;
+        }
         reader.set("tunnel_timeout", &mut server.tunnel_timeout);
+        reader.set_number("max_checks", 1..=65535, &mut server.max_checks);
         reader.set_size("max_header_size", 1 << 10..=16 << 20, &mut server.max_header_size);
         reader.set_number("max_headers", 1..=4096, &mut server.max_headers);
         reader.set_size("max_target_size", 64..=16 << 20, &mut server.max_target_size);

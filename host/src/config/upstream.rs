@@ -110,7 +110,7 @@ impl Upstream {
         upstream.breaker = reader.table("breaker").map(Breaker::read);
         upstream.concurrency = reader.table("concurrency").map(Concurrency::read);
         upstream.passive = reader.table("passive").map(Passive::read).unwrap_or_default();
-        upstream.health = reader.table("health").map(HealthCheck::read);
+        upstream.health = reader.table("health").map(|table| HealthCheck::read(table, &upstream.endpoints));
         upstream.slow_start = reader.optional("slow_start");
         upstream.warn_of_hash(&reader);
         upstream.panic_threshold = reader.number("panic_threshold", 0..=100);

@@ -235,6 +235,14 @@ pub(super) fn path(text: &str) -> Result<String, BadValue> {
     Ok(text.to_owned())
 }
 
+/// What is wrong with a text that should be a regular expression.
+pub(super) fn bad_regex(text: &str, error: &regex::Error) -> BadValue {
+    // The error draws a picture of several lines and ends it with the reason.
+    let error = error.to_string();
+    let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ").trim();
+    BadValue::new(format!("`{}` is not a regular expression: {reason}", shown(text)))
+}
+
 /// A range of numbers as one would say it.
 pub(super) fn said(range: &RangeInclusive<i64>) -> String {
     if *range.end() >= i64::from(u32::MAX) {

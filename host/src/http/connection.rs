@@ -4,9 +4,11 @@ use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::task::Poll;
+use std::thread;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::error;
 
 use crate::admission::Place;
 use crate::http::error::ExchangeError;
@@ -17,7 +19,7 @@ use crate::http::site::Site;
 use crate::http::upload::{ClientFault, Upload};
 use crate::http::worker::Worker;
 use crate::net::{Peer, Stream, Transport, Wake};
-use crate::telemetry::metrics::Timeout;
+use crate::telemetry::metrics::{Timeout, WorkerMetrics};
 
 /// How long what a client still sends is read after its last response, between two reads and in all (nginx's
 /// `lingering_timeout` and `lingering_time`).
@@ -35,19 +37,24 @@ enum Next {
 pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place: Place) {
     let site = worker.site();
     let metrics = site.ledger.metrics.clone();
-    metrics.connections_accepted.increment();
-    metrics.connections_active.increment();
+    let _open = Open::new(&metrics, peer);
     let mut client = Transport::new(stream, site.server.client_body_timeout, site.server.client_send_timeout);
     let seat = worker.sit(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
     let mut wait = site.server.client_header_timeout;
     drop(site);
     loop {
         // An idle connection is this wait: a socket, a timer and a waker.
-        let due = Instant::now() + wait;
+        let since = Instant::now();
         seat.rest();
-        let woken = poll_fn(|cx| match client.poll_wake(cx, due) {
-            Poll::Pending if seat.is_to_leave() => Poll::Ready(Wake::Ended),
-            polled => polled,
+        let woken = poll_fn(|cx| {
+            if !worker.is_draining() {
+                let polled = client.poll_wake(cx, since + wait);
+                let leaves = polled.is_pending() && seat.is_to_leave();
+                return if leaves { Poll::Ready(Wake::Ended) } else { polled };
+            }
+            // To close at once would meet a request that is on its way already.
+            let wait = wait.min(worker.site().server.client_keepalive_min_timeout);
+            client.poll_wake(cx, since + wait).map(|wake| if wake == Wake::Late { Wake::Ended } else { wake })
         });
         match woken.await {
             Wake::Received => seat.wake(),
@@ -74,7 +81,30 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place
             }
         }
     }
-    metrics.connections_active.decrement();
+}
+
+/// A connection that is counted as open until this is dropped.
+struct Open<'m> {
+    metrics: &'m WorkerMetrics,
+    peer: Peer,
+}
+
+impl<'m> Open<'m> {
+    fn new(metrics: &'m WorkerMetrics, peer: Peer) -> Self {
+        metrics.connections_accepted.increment();
+        metrics.connections_active.increment();
+        Self { metrics, peer }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.metrics.connections_active.decrement();
+        if thread::panicking() {
+            self.metrics.panics.increment();
+            error!(client = ?self.peer, "serving a connection panicked, which cost that connection: a bug of the proxy");
+        }
+    }
 }
 
 /// Serves requests as long as their bytes are there.
@@ -84,7 +114,6 @@ async fn requests(worker: &Worker, transport: &mut Transport, peer: Peer) -> Nex
         let after = request(worker, transport, &mut exchange).await;
         worker.give_exchange(exchange);
         match after {
-            Some(After::Keep) if worker.is_draining() => return Next::End(After::Close),
             Some(After::Keep) if transport.input.is_empty() => return Next::Rest,
             Some(After::Keep) => {}
             Some(after) => return Next::End(after),

@@ -1,13 +1,15 @@
-//! Opens listening sockets, one for each worker.
+//! Listening sockets: opened, or taken over from whoever opened them before this process began.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Type};
 
 use crate::config::ListenAddress;
 use crate::listener::Listener;
@@ -15,86 +17,164 @@ use crate::listener::Listener;
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Listening sockets for every worker. They stay open while this holds them, so that a worker can begin anew.
+/// The listening sockets of one address. Workers listen on clones of them, so that a socket outlives the worker that
+/// served it.
 #[derive(Debug)]
 pub(crate) struct Bound {
     /// As it was asked for.
     pub(crate) asked: ListenAddress,
     /// With the port that was given, when 0 was asked for.
     pub(crate) address: ListenAddress,
-    sockets: Sockets,
+    sockets: Mutex<Vec<Socket>>,
+    /// Whether another process serves these sockets.
+    handed_over: AtomicBool,
 }
 
+/// One listening socket.
 #[derive(Debug)]
-enum Sockets {
-    /// By worker; `None` once it has been let go.
-    Tcp(Vec<Mutex<Option<std::net::TcpListener>>>),
-    Unix(Mutex<Option<UnixListener>>),
+pub(super) enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
 }
 
 /// Opens one address for `workers`. On TCP each worker has a socket of its own, and the kernel spreads connections
 /// over them (`SO_REUSEPORT`); a unix socket is shared.
 /// `beside`: one's own sockets, which listen on a part of the same addresses and are about to go, are no hindrance.
-pub(crate) fn bind(address: &ListenAddress, workers: usize, beside: bool) -> io::Result<Bound> {
-    match address {
-        ListenAddress::Tcp(wanted) => {
-            let first = tcp(*wanted, beside)?;
-            let given = first.local_addr()?;
-            let mut sockets = vec![Mutex::new(Some(first))];
-            for _ in 1..workers {
-                sockets.push(Mutex::new(Some(tcp(given, true)?)));
-            }
-            let (asked, address) = (address.clone(), ListenAddress::Tcp(given));
-            Ok(Bound { asked, address, sockets: Sockets::Tcp(sockets) })
-        }
-        ListenAddress::Unix(path) => {
-            let sockets = Sockets::Unix(Mutex::new(Some(unix(path)?)));
-            Ok(Bound { asked: address.clone(), address: address.clone(), sockets })
+///
+/// # Errors
+/// When the system refuses.
+pub(crate) fn bind(asked: &ListenAddress, workers: usize, beside: bool) -> io::Result<Bound> {
+    let (address, mut sockets) = open(asked, beside)?;
+    if let ListenAddress::Tcp(address) = address {
+        for _ in 1..workers {
+            sockets.push(Socket::Tcp(tcp(address)?));
         }
     }
+    Ok(Bound::new(asked, address, sockets))
+}
+
+/// The same with sockets that are open already. There are more of them then if whoever opened them allows others
+/// beside them; otherwise workers share them.
+pub(super) fn adopt(asked: &ListenAddress, address: ListenAddress, mut sockets: Vec<Socket>, workers: usize) -> Bound {
+    if let ListenAddress::Tcp(address) = address {
+        while sockets.len() < workers
+            && let Ok(socket) = tcp(address)
+        {
+            sockets.push(Socket::Tcp(socket));
+        }
+    }
+    Bound::new(asked, address, sockets)
 }
 
 impl Bound {
-    /// One worker's socket. On the worker's own runtime.
-    pub(crate) fn listener(&self, worker: usize) -> io::Result<Listener> {
-        match &self.sockets {
-            Sockets::Tcp(sockets) => {
-                let socket = sockets.get(worker).ok_or(io::ErrorKind::NotFound)?.lock();
-                let socket = socket.as_ref().ok_or(io::ErrorKind::NotConnected)?.try_clone()?;
-                Ok(Listener::Tcp(tokio::net::TcpListener::from_std(socket)?))
-            }
-            Sockets::Unix(socket) => {
-                let socket = socket.lock();
-                let socket = socket.as_ref().ok_or(io::ErrorKind::NotConnected)?.try_clone()?;
-                Ok(Listener::Unix(tokio::net::UnixListener::from_std(socket)?))
-            }
-        }
+    fn new(asked: &ListenAddress, address: ListenAddress, sockets: Vec<Socket>) -> Self {
+        let (asked, sockets) = (asked.clone(), Mutex::new(sockets));
+        Self { asked, address, sockets, handed_over: AtomicBool::new(false) }
     }
 
-    /// Lets a worker's socket go: it closes when the worker closes its own. On a socket of all workers the first one
-    /// lets it go for all.
-    pub(crate) fn release(&self, worker: usize) {
-        match &self.sockets {
-            Sockets::Tcp(sockets) => drop(sockets.get(worker).and_then(|socket| socket.lock().take())),
-            Sockets::Unix(socket) => drop(socket.lock().take()),
-        }
+    /// What the worker `number` of `workers` listens on, at least one socket. No socket is left to nobody: where there
+    /// are more of them than workers, a worker has several.
+    ///
+    /// # Errors
+    /// When the system refuses, or the sockets are closed.
+    pub(crate) fn listeners(&self, number: usize, workers: usize) -> io::Result<Vec<Listener>> {
+        let sockets = self.sockets.lock();
+        let own = match sockets.len() {
+            0 => return Err(io::Error::new(io::ErrorKind::NotConnected, "it is closed already")),
+            few if few < workers => number % few..number % few + 1,
+            _ => number..sockets.len(),
+        };
+        sockets[own].iter().step_by(workers.max(1)).map(Socket::listener).collect()
     }
 
-    /// Removes the file of a unix socket, at the end.
+    /// Lets go of the sockets. Who listens on them has the only ones then, and closes them by ending.
+    pub(crate) fn close(&self) {
+        self.sockets.lock().clear();
+    }
+
+    /// Leaves the sockets to another process, with the connections that wait to be accepted.
+    pub(crate) fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Acquire)
+    }
+
+    /// Clones of the sockets.
+    ///
+    /// # Errors
+    /// When the system has no more descriptors.
+    pub(super) fn sockets(&self) -> io::Result<Vec<Socket>> {
+        self.sockets.lock().iter().map(Socket::try_clone).collect()
+    }
+
+    /// Removes the file of a unix socket, at the end, unless another process has it.
     pub(crate) fn unlink(&self) {
-        if let ListenAddress::Unix(path) = &self.address {
+        if let (ListenAddress::Unix(path), false) = (&self.address, self.is_handed_over()) {
             // Somebody else may have removed it already.
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
-fn tcp(address: SocketAddr, joins: bool) -> io::Result<std::net::TcpListener> {
-    if !joins && address.port() != 0 {
-        // With SO_REUSEPORT alone, a second proxy on the same port would go unnoticed and share its connections.
-        probe(address)?;
+impl Socket {
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(socket) => socket.try_clone().map(Self::Tcp),
+            Self::Unix(socket) => socket.try_clone().map(Self::Unix),
+        }
     }
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+
+    /// Where it listens; `None` for a unix socket without a path.
+    pub(super) fn address(&self) -> io::Result<Option<ListenAddress>> {
+        Ok(match self {
+            Self::Tcp(socket) => Some(ListenAddress::Tcp(socket.local_addr()?)),
+            Self::Unix(socket) => socket.local_addr()?.as_pathname().map(|path| ListenAddress::Unix(path.to_owned())),
+        })
+    }
+
+    pub(super) fn set_nonblocking(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => socket.set_nonblocking(true),
+            Self::Unix(socket) => socket.set_nonblocking(true),
+        }
+    }
+
+    pub(super) fn into_descriptor(self) -> OwnedFd {
+        match self {
+            Self::Tcp(socket) => socket.into(),
+            Self::Unix(socket) => socket.into(),
+        }
+    }
+
+    /// A clone to accept on. On a runtime.
+    fn listener(&self) -> io::Result<Listener> {
+        Ok(match self {
+            Self::Tcp(socket) => Listener::Tcp(tokio::net::TcpListener::from_std(socket.try_clone()?)?),
+            Self::Unix(socket) => Listener::Unix(tokio::net::UnixListener::from_std(socket.try_clone()?)?),
+        })
+    }
+}
+
+/// The first socket of an address.
+fn open(asked: &ListenAddress, beside: bool) -> io::Result<(ListenAddress, Vec<Socket>)> {
+    match asked {
+        ListenAddress::Tcp(address) => {
+            if address.port() != 0 && !beside {
+                // With SO_REUSEPORT alone, a second proxy on the same port would go unnoticed and share its
+                // connections.
+                probe(*address)?;
+            }
+            let socket = tcp(*address)?;
+            Ok((ListenAddress::Tcp(socket.local_addr()?), vec![Socket::Tcp(socket)]))
+        }
+        ListenAddress::Unix(path) => Ok((asked.clone(), vec![Socket::Unix(unix(path)?)])),
+    }
+}
+
+fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     if address.is_ipv6() {
@@ -107,7 +187,7 @@ fn tcp(address: SocketAddr, joins: bool) -> io::Result<std::net::TcpListener> {
 }
 
 fn probe(address: SocketAddr) -> io::Result<()> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;

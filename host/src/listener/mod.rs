@@ -1,9 +1,11 @@
 //! Sockets become connections.
 
 mod bind;
+mod inherit;
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
@@ -17,6 +19,8 @@ use crate::http::worker::Worker;
 use crate::net::{Peer, Stream};
 
 pub(crate) use bind::{Bound, bind};
+pub(crate) use inherit::{Answer, Successor};
+pub use inherit::{Inherited, Predecessor};
 
 /// How long to wait after an accept that failed for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -30,9 +34,15 @@ pub(crate) enum Listener {
 }
 
 impl Listener {
-    /// Accepts until `stop`, then takes what is waiting already and closes. Connections are tasks of `connections`, and
-    /// each has a place: while there is none, nothing more is accepted.
-    pub(crate) async fn run(self, worker: Rc<Worker>, connections: TaskTracker, stop: CancellationToken) {
+    /// Accepts until `stop`, then takes what is waiting already and closes, unless another process serves the socket.
+    /// Connections are tasks of `connections`, and each has a place: while there is none, nothing more is accepted.
+    pub(crate) async fn run(
+        self,
+        bound: Arc<Bound>,
+        worker: Rc<Worker>,
+        connections: TaskTracker,
+        stop: CancellationToken,
+    ) {
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -62,6 +72,9 @@ impl Listener {
                     tokio::time::sleep(BACK_OFF).await;
                 }
             }
+        }
+        if bound.is_handed_over() {
+            return;
         }
         // Closing would reset those who are connected already. As others may go on connecting for ever, there is an
         // end to it.

@@ -3,6 +3,7 @@
 mod buffer;
 mod deadline;
 mod stream;
+pub(crate) mod tls;
 mod transport;
 
 pub(crate) use buffer::{Buffer, LARGE, SMALL};

@@ -2,35 +2,42 @@
 
 mod assembly;
 mod blueprint;
+mod crew;
 mod guards;
 mod operation;
 mod orders;
 mod parts;
 mod running;
+mod supervisor;
 mod turnover;
+mod upgrade;
 mod window;
 mod worker;
 
-use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::{fmt, io};
 
 use tokio::sync::Notify;
-use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::Admission;
 use crate::config::{Config, Fault, Faults, ListenAddress, Place};
-use crate::listener::{self, Bound};
+use crate::listener::Bound;
 use crate::plugins::PluginHost;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 
+pub use crate::listener::{Inherited, Predecessor};
+pub use supervisor::Supervisor;
+pub use upgrade::Program;
+
+use crew::Crew;
 use parts::{Built, Parts};
 use running::{Running, cannot_listen};
+use upgrade::Upgrade;
 use window::Control;
-use worker::{Job, Turn};
+use worker::Turn;
 
 /// A running proxy.
 pub struct Proxy {
@@ -38,13 +45,25 @@ pub struct Proxy {
     admin: Option<ListenAddress>,
     drain: CancellationToken,
     stop: CancellationToken,
-    workers: Vec<JoinHandle<()>>,
+    crew: Arc<Crew>,
     control: Option<JoinHandle<()>>,
     /// Told when every worker has ended.
     ended: CancellationToken,
     admin_socket: Option<Arc<Bound>>,
     running: Arc<Running>,
     reread: Arc<Notify>,
+    upgrade: Arc<Notify>,
+    unused: Vec<ListenAddress>,
+}
+
+/// What a proxy has from the process it is in.
+#[derive(Debug, Default)]
+pub struct Process {
+    /// Listening sockets it was started with.
+    pub inherited: Inherited,
+    /// How it was started; without it there is no upgrade.
+    pub program: Option<Program>,
+    pub supervisor: Supervisor,
 }
 
 /// Why a proxy did not start: every fault that was found, with its place in the configuration.
@@ -68,16 +87,25 @@ impl Proxy {
     /// # Errors
     /// Every fault of plugins, names and addresses; nothing is served then.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_in(Process::default(), config)
+    }
+
+    /// The same in a process that has something to give.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start).
+    pub fn start_in(process: Process, config: Config) -> Result<Self, StartError> {
+        let Process { mut inherited, program, supervisor } = process;
         let host =
             PluginHost::new().map_err(|error| fault(&config, format!("the plugin host did not start: {error}")))?;
         let workers = workers(&config);
         let Built { parts, blueprints, .. } = Parts::build(config, &host, workers, None)?;
         let parts = Arc::new(parts);
         let config = &parts.config;
-        let bound = bind(config, workers)?;
+        let bound = bind(config, workers, &mut inherited)?;
         let admin = match &config.admin {
             Some(admin) => {
-                let bound = listener::bind(&admin.address, 1, false);
+                let bound = inherited.bind(&admin.address, 1);
                 Some(Arc::new(bound.map_err(|error| faults(config, vec![cannot_listen(&admin.address, &error)]))?))
             }
             None => None,
@@ -90,63 +118,54 @@ impl Proxy {
             None => None,
         };
         let metrics = Arc::new(Metrics::new(workers));
-        let admission = Admission::new(&config.server);
         let (drain, stop, ended) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let running = Arc::new(Running::new(
-            host,
-            metrics.clone(),
-            admission.clone(),
-            drain.clone(),
-            parts.clone(),
-            bound.clone(),
-            access_log,
-        ));
+        let running =
+            Arc::new(Running::new(host, metrics.clone(), drain.clone(), parts.clone(), bound.clone(), access_log));
+        let (crew, falls) = Crew::new(running.clone(), stop.clone());
         let mut proxy = Self {
             addresses: bound.iter().map(|bound| bound.address.clone()).collect(),
             admin: admin.as_ref().map(|bound| bound.address.clone()),
             drain: drain.clone(),
             stop: stop.clone(),
-            workers: Vec::new(),
+            crew,
             control: None,
             ended: ended.clone(),
             admin_socket: admin.clone(),
             running: running.clone(),
             reread: Arc::default(),
+            upgrade: Arc::default(),
+            unused: inherited.close(),
         };
 
-        let (started, starts) = mpsc::channel();
+        let mut starts = Vec::new();
         for (number, blueprint) in blueprints.into_iter().enumerate() {
-            let (give, obey) = unbounded_channel();
-            running.engage(give);
-            let access_log = running.access_log().map(|log| log.logger());
-            let job = Job {
-                number,
-                orders: obey,
-                turn: Turn { parts: parts.clone(), blueprint, bound: bound.clone(), access_log: Some(access_log) },
-                metrics: metrics.clone(),
-                admission: admission.clone(),
-                drain: drain.clone(),
-                stop: stop.clone(),
-            };
-            let started = started.clone();
-            let thread = thread::Builder::new().name(format!("worker-{number}"));
-            let spawned = thread.spawn(move || {
-                job.run(|result| {
-                    // Whoever waits for this has given up if it cannot be told.
-                    let _ = started.send(result);
-                });
-            });
-            proxy.workers.push(spawned.map_err(|error| fault(config, format!("a worker did not start: {error}")))?);
+            let access_log = Some(running.access_log().map(|log| log.logger()));
+            let turn = Turn { parts: parts.clone(), blueprint, bound: bound.clone(), access_log };
+            let started = proxy.crew.start(number, turn);
+            let (orders, started) =
+                started.map_err(|error| fault(config, format!("a worker did not start: {error}")))?;
+            running.engage(orders);
+            starts.push(started);
         }
-        drop((started, bound));
-        for result in starts.iter().take(workers) {
+        for started in starts {
+            let result = started.recv().unwrap_or_else(|_| Err(io::Error::other("it panicked")));
             if let Err(error) = result {
                 proxy.stop();
                 return Err(fault(config, format!("a worker did not start: {error}")).into());
             }
         }
 
-        let control = Control { running, reread: proxy.reread.clone(), admin, ended };
+        let upgrade = Arc::new(Upgrade::new(program, running.clone(), supervisor));
+        let control = Control {
+            running,
+            reread: proxy.reread.clone(),
+            upgrade,
+            asked_to_upgrade: proxy.upgrade.clone(),
+            admin,
+            crew: proxy.crew.clone(),
+            falls,
+            ended,
+        };
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || control.run());
         proxy.control =
             Some(thread.map_err(|error| fault(&parts.config, format!("the control thread did not start: {error}")))?);
@@ -193,6 +212,16 @@ impl Proxy {
         self.reread.clone()
     }
 
+    /// A handle for other threads: notified, it has a new process of the same program take over, and this one end.
+    pub fn upgrading(&self) -> Arc<Notify> {
+        self.upgrade.clone()
+    }
+
+    /// The addresses of sockets that were inherited and that nothing in the configuration listens on.
+    pub fn unused(&self) -> &[ListenAddress] {
+        &self.unused
+    }
+
     /// Waits until every thread has ended, which they do once drained or stopped. Answers whether all ended well.
     pub fn wait(mut self) -> bool {
         self.join()
@@ -200,9 +229,7 @@ impl Proxy {
 
     fn join(&mut self) -> bool {
         let mut well = true;
-        for worker in self.workers.drain(..) {
-            well &= worker.join().is_ok();
-        }
+        self.crew.wait(|| self.control.as_ref().is_some_and(|control| !control.is_finished()));
         self.ended.cancel();
         if let Some(control) = self.control.take() {
             well &= control.join().is_ok();
@@ -233,11 +260,11 @@ fn workers(config: &Config) -> usize {
     config.server.workers.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
 }
 
-fn bind(config: &Config, workers: usize) -> Result<Vec<Arc<Bound>>, Faults> {
+fn bind(config: &Config, workers: usize, inherited: &mut Inherited) -> Result<Vec<Arc<Bound>>, Faults> {
     let mut bound = Vec::new();
     let mut found = Vec::new();
     for listener in &config.listeners {
-        match listener::bind(&listener.address, workers, false) {
+        match inherited.bind(&listener.address, workers) {
             Ok(socket) => bound.push(Arc::new(socket)),
             Err(error) => found.push(cannot_listen(&listener.address, &error)),
         }

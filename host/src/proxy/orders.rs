@@ -26,6 +26,9 @@ pub(crate) enum Order {
     Release(Vec<Seat>),
     /// Serves another configuration from now on.
     Turn(Box<Turn>, oneshot::Sender<()>),
+    /// Whatever a test wants.
+    #[cfg(test)]
+    Do(Box<dyn FnOnce(&Post) + Send>),
 }
 
 /// Does what is ordered for as long as the worker serves.
@@ -38,6 +41,8 @@ pub(super) async fn obey(post: Rc<Post>, mut orders: mpsc::UnboundedReceiver<Ord
                 post.turn(*turn);
                 let _ = done.send(());
             }
+            #[cfg(test)]
+            Order::Do(what) => what(&post),
             Order::Save(seats, answer) => {
                 let states = seats.iter().map(|seat| Place::of(&site, seat)?.save()).collect();
                 drop(answer.send(states));

@@ -16,7 +16,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::admission::Keyed;
+use crate::checks;
 use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings};
+use crate::net::tls::Connector;
 use crate::plugins::{
     Kind, Limits, Member, Plugin, PluginError, PluginHost, Surroundings, UpstreamNames, Use, builtin, verify_digest,
 };
@@ -110,6 +112,33 @@ impl Parts {
         Ok(Built { parts, blueprints, kept })
     }
 
+    /// What one more worker makes of these parts, with instances of the plugins that serve by now.
+    ///
+    /// # Errors
+    /// When a plugin that could be instantiated before cannot be any more.
+    pub(crate) fn blueprint(&self, worker: usize) -> Result<Blueprint, String> {
+        let uses: HashMap<Seat, Use> =
+            self.placed.lock().iter().map(|placed| (placed.seat.clone(), placed.used.clone())).collect();
+        let used = |seat: Seat| uses.get(&seat).ok_or_else(|| format!("nothing serves as {seat:?}"));
+        let told = |error: PluginError| chain(&error);
+        let mut blueprint = Blueprint { upstreams: Vec::new(), rewriters: Vec::new() };
+        for shared in &self.upstreams {
+            let members = members(shared, Instant::now());
+            let balancer = used(Seat::Balancer(shared.name.clone()))?.balancer(worker, members, shared.loads.clone());
+            let retry = used(Seat::Retry(shared.name.clone()))?.retry(worker);
+            let (balancer, retry) = (Part::New(balancer.map_err(told)?), Part::New(retry.map_err(told)?));
+            blueprint.upstreams.push(UpstreamPlan { keep: false, balancer, retry });
+        }
+        for route in &self.config.routes {
+            let rewriter = |step| {
+                let seat = Seat::Rewriter { route: route.name.as_str().into(), step };
+                used(seat)?.rewriter(worker).map(Part::New).map_err(told)
+            };
+            blueprint.rewriters.push((0..route.rewrite.len()).map(rewriter).collect::<Result<_, String>>()?);
+        }
+        Ok(blueprint)
+    }
+
     /// The upstream of a name.
     pub(crate) fn upstream(&self, name: &str) -> Option<&Arc<Shared>> {
         self.upstreams.iter().find(|shared| *shared.name == *name)
@@ -180,9 +209,11 @@ impl Builder<'_> {
         let before = self.before.as_ref().and_then(|before| before.upstream(&upstream.name));
         let targets: Vec<_> =
             upstream.endpoints.iter().map(|endpoint| self.target(upstream, endpoint, before)).collect();
+        let check_tls = self.check_tls(upstream);
         if let Some((config, shared)) = before
             && is_alike(config, upstream)
             && shared.targets == targets
+            && shared.check_tls == check_tls
         {
             return shared.clone();
         }
@@ -204,8 +235,16 @@ impl Builder<'_> {
             guards: Guards::new(upstream, self.workers, before.map(|(_, shared)| &shared.guards), Instant::now()),
             endpoints,
             targets,
+            check_tls,
             config: upstream.clone(),
         })
+    }
+
+    /// What the upstream's checks connect with, from the files as they are now.
+    fn check_tls(&mut self, upstream: &config::Upstream) -> Option<Connector> {
+        let connector = checks::connector(upstream.health.as_ref()?);
+        let message = |error| format!("the health check of upstream `{}`: {error}", upstream.name);
+        connector.map_err(|error| self.fault(upstream.balance.place, message(error))).ok()?
     }
 
     /// Where an endpoint is. A name that is not known now keeps the addresses it had.

@@ -75,7 +75,6 @@ impl Running {
     pub(super) fn new(
         host: PluginHost,
         metrics: Arc<Metrics>,
-        admission: Arc<Admission>,
         drain: CancellationToken,
         parts: Arc<Parts>,
         bound: Vec<Arc<Bound>>,
@@ -84,7 +83,7 @@ impl Running {
         Self {
             host,
             metrics,
-            admission,
+            admission: Admission::new(&parts.config.server),
             drain,
             workers: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
@@ -98,6 +97,13 @@ impl Running {
     /// Takes orders for the next worker.
     pub(super) fn engage(&self, worker: UnboundedSender<Order>) {
         self.workers.lock().push(worker);
+    }
+
+    /// Takes orders for another worker in the place of one.
+    pub(super) fn reengage(&self, number: usize, worker: UnboundedSender<Order>) {
+        if let Some(place) = self.workers.lock().get_mut(number) {
+            *place = worker;
+        }
     }
 
     /// The way to order something of each worker.

@@ -6,34 +6,44 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin::{
-    self, AdminListener, AdminState, EndpointPatch, EndpointState, EndpointStatus, PluginFaults, PluginKind,
-    PluginMetric, PluginMetricValue, PluginStatus, Replacing, UpstreamStatus, Window,
+    self, AdminListener, AdminState, CheckStatus, EndpointPatch, EndpointState, EndpointStatus, PluginFaults,
+    PluginKind, PluginMetric, PluginMetricValue, PluginStatus, Replacing, Upgrading, UpstreamStatus, Window,
 };
 use crate::admission::{Admission, MEMORY_INTERVAL};
+use crate::checks::{CheckResult, Checks, LastCheck};
 use crate::config::{self, Passive};
 use crate::listener::{self, Bound, Listener};
 use crate::plugins::{self, Cause, Kind, Use, UseStatus};
+use crate::proxy::crew::Crew;
 use crate::proxy::guards;
 use crate::proxy::operation::Operation;
 use crate::proxy::parts::{Parts, Placed};
 use crate::proxy::running::Running;
+use crate::proxy::upgrade::{self, Upgrade};
 use crate::telemetry::exposition::{self, Exposition};
+use crate::upstream::Shared;
 use crate::upstream::endpoint::EndpointId;
 use crate::upstream::health::{EndpointOrder, Said, Standing};
-use crate::upstream::{Shared, check};
 
 /// What the control thread is started with.
 pub(super) struct Control {
     pub(super) running: Arc<Running>,
     /// Tells when the configuration and the files of plugins are to be read again.
     pub(super) reread: Arc<Notify>,
+    pub(super) upgrade: Arc<Upgrade>,
+    /// Tells when a new process is to take over.
+    pub(super) asked_to_upgrade: Arc<Notify>,
     pub(super) admin: Option<Arc<Bound>>,
+    pub(super) crew: Arc<Crew>,
+    /// Tells of workers that have fallen.
+    pub(super) falls: UnboundedReceiver<usize>,
     pub(super) ended: CancellationToken,
 }
 
@@ -48,57 +58,37 @@ impl Control {
     }
 
     async fn serve(self) {
-        let Self { running, reread, admin, ended } = self;
+        let Self { running, reread, upgrade, asked_to_upgrade, admin, crew, falls, ended } = self;
         let operation = Arc::new(Operation::new(running.clone()));
         // They end with the thread.
         tokio::task::spawn_local(operation.clone().run(reread));
         tokio::task::spawn_local(watch_memory(running.admission.clone()));
-        let mut checks = Checks::default();
-        let mut server = Server::new(operation);
+        tokio::task::spawn_local(upgrade::run(upgrade.clone(), asked_to_upgrade));
+        tokio::task::spawn_local(crew.tend(falls));
+        tokio::task::spawn_local(upgrade::tell_end(upgrade.clone()));
+        let checks = Arc::new(Checks::default());
+        let mut server = Server::new(Reach { operation, checks: checks.clone(), upgrade: upgrade.clone() });
         server.serve(&running.parts(), admin);
         let mut changes = running.watch();
         loop {
             let parts = changes.borrow_and_update().clone();
-            checks.adopt(&parts.upstreams);
+            checks.adopt(&parts.upstreams, parts.config.server.max_checks);
             server.adopt(&parts);
             tokio::select! {
                 _ = changes.changed() => {}
+                () = upgrade.done.cancelled() => break,
                 () = ended.cancelled() => break,
             }
         }
+        // Another process answers operators now, or nobody: this one only ends what it has begun.
         server.end().await;
-    }
-}
-
-/// The checks under way, by upstream.
-#[derive(Default)]
-struct Checks(Vec<(Arc<Shared>, Vec<tokio::task::JoinHandle<()>>)>);
-
-impl Checks {
-    /// Checks these and no others.
-    fn adopt(&mut self, upstreams: &[Arc<Shared>]) {
-        self.0.retain(|(known, checks)| {
-            let stays = upstreams.iter().any(|shared| Arc::ptr_eq(shared, known));
-            if !stays {
-                checks.iter().for_each(tokio::task::JoinHandle::abort);
-            }
-            stays
-        });
-        for shared in upstreams {
-            if !self.0.iter().any(|(known, _)| Arc::ptr_eq(shared, known)) {
-                let checks = shared
-                    .endpoints
-                    .iter()
-                    .map(|endpoint| tokio::task::spawn_local(check::run(shared.clone(), endpoint.id)));
-                self.0.push((shared.clone(), checks.collect()));
-            }
-        }
+        ended.cancelled().await;
     }
 }
 
 /// The admin server, wherever it is to be now.
 struct Server {
-    operation: Arc<Operation>,
+    reach: Reach,
     serving: Option<Serving>,
 }
 
@@ -106,12 +96,13 @@ struct Serving {
     config: config::Admin,
     bound: Arc<Bound>,
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
+    /// One for each socket.
+    tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Server {
-    fn new(operation: Arc<Operation>) -> Self {
-        Self { operation, serving: None }
+    fn new(reach: Reach) -> Self {
+        Self { reach, serving: None }
     }
 
     /// Moves to where a configuration wants it. Where it cannot be, it stays.
@@ -142,22 +133,29 @@ impl Server {
     }
 
     fn serve(&mut self, parts: &Parts, bound: Option<Arc<Bound>>) {
+        *self.reach.upgrade.admin.lock() = bound.clone();
         let Some((bound, config)) = bound.zip(parts.config.admin.clone()) else { return };
-        let listener = match bound.listener(0) {
-            Ok(Listener::Tcp(listener)) => AdminListener::Tcp(listener),
-            Ok(Listener::Unix(listener)) => AdminListener::Unix(listener),
+        let listeners = match bound.listeners(0, 1) {
+            Ok(listeners) => listeners,
             Err(error) => return tracing::error!(%error, "there is no admin server"),
         };
-        let glass = Glass { operation: self.operation.clone(), begun: Instant::now(), shares: Mutex::default() };
+        let glass = Glass { reach: self.reach.clone(), begun: Instant::now(), shares: Mutex::default() };
         let state = Arc::new(AdminState::new(Arc::new(glass), config.token.as_deref()));
         let stop = CancellationToken::new();
-        let until = stop.clone();
-        let task = tokio::task::spawn_local(async move {
-            if let Err(error) = admin::serve(listener, state, until).await {
-                tracing::error!(%error, "the admin server ended");
-            }
+        let tasks = listeners.into_iter().map(|listener| {
+            let (state, stop) = (state.clone(), stop.clone());
+            let listener = match listener {
+                Listener::Tcp(listener) => AdminListener::Tcp(listener),
+                Listener::Unix(listener) => AdminListener::Unix(listener),
+            };
+            tokio::task::spawn_local(async move {
+                if let Err(error) = admin::serve(listener, state, stop).await {
+                    tracing::error!(%error, "the admin server ended");
+                }
+            })
         });
-        self.serving = Some(Serving { config, bound, stop, task });
+        let tasks = tasks.collect();
+        self.serving = Some(Serving { config, bound, stop, tasks });
     }
 
     /// Ends once what is being answered has been answered.
@@ -165,8 +163,10 @@ impl Server {
         let Some(serving) = self.serving.take() else { return };
         serving.stop.cancel();
         serving.bound.unlink();
-        // A server that panicked has ended too.
-        let _ = serving.task.await;
+        for task in serving.tasks {
+            // A server that panicked has ended too.
+            let _ = task.await;
+        }
     }
 }
 
@@ -182,9 +182,17 @@ async fn watch_memory(admission: Arc<Admission>) {
     }
 }
 
+/// What the operator reaches through the window.
+#[derive(Clone)]
+struct Reach {
+    operation: Arc<Operation>,
+    checks: Arc<Checks>,
+    upgrade: Arc<Upgrade>,
+}
+
 /// What can be seen of the proxy.
 struct Glass {
-    operation: Arc<Operation>,
+    reach: Reach,
     begun: Instant,
     /// By use: the CPU time it had taken when somebody looked, and its share until then.
     shares: Mutex<HashMap<String, CpuShare>>,
@@ -198,19 +206,20 @@ struct CpuShare {
 
 impl Window for Glass {
     fn ready(&self) -> bool {
-        !self.operation.running.drain.is_cancelled()
+        !self.reach.operation.running.drain.is_cancelled()
     }
 
     fn write_metrics(&self, out: &mut Exposition) {
-        let running = &self.operation.running;
+        let running = &self.reach.operation.running;
         running.metrics.write(out);
         running.admission.write_metrics(out);
+        self.reach.checks.write_metrics(out);
         let help = "The number of the configuration that serves.";
         out.family("staunch_config_generation", exposition::Kind::Gauge, help);
         out.sample(&[], running.generation());
         let help = "Configurations that were read again, were faulty, and changed nothing.";
         out.family("staunch_config_refused_total", exposition::Kind::Counter, help);
-        out.sample(&[], self.operation.refused());
+        out.sample(&[], self.reach.operation.refused());
         if let Some(log) = running.access_log() {
             log.write_metrics(out);
         }
@@ -218,13 +227,14 @@ impl Window for Glass {
 
     fn upstreams(&self) -> Vec<UpstreamStatus> {
         let now = Instant::now();
-        let parts = self.operation.running.parts();
-        let status = |(shared, config): (&Arc<Shared>, &config::Upstream)| upstream(shared, config, now);
+        let parts = self.reach.operation.running.parts();
+        let status =
+            |(shared, config): (&Arc<Shared>, &config::Upstream)| upstream(shared, config, &self.reach.checks, now);
         parts.upstreams.iter().zip(&parts.config.upstreams).map(status).collect()
     }
 
     fn change_endpoint(&self, upstream: &str, address: &str, patch: EndpointPatch) -> Option<EndpointStatus> {
-        let parts = self.operation.running.parts();
+        let parts = self.reach.operation.running.parts();
         let shared = parts.upstreams.iter().find(|shared| &*shared.name == upstream)?;
         let id = shared.endpoints.iter().find(|endpoint| &*endpoint.address == address)?.id;
         let EndpointPatch { down, drain, weight, reason } = patch;
@@ -233,18 +243,26 @@ impl Window for Glass {
         shared.health.order(id, order);
         let now = Instant::now();
         let standing = *shared.health.standings(now).get(id as usize)?;
-        endpoint(shared, id, standing, now)
+        endpoint(shared, id, standing, &self.reach.checks, now)
     }
 
     fn plugins(&self) -> Vec<PluginStatus> {
-        let parts = self.operation.running.parts();
+        let parts = self.reach.operation.running.parts();
         let placed = parts.placed.lock().clone();
         placed.iter().flat_map(Placed::uses).map(|used| self.plugin(&parts, used)).collect()
     }
 
     fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_> {
         let plugin = plugin.to_owned();
-        Box::pin(async move { self.operation.turnover.replace(&plugin, file, force).await })
+        Box::pin(async move { self.reach.operation.turnover.replace(&plugin, file, force).await })
+    }
+
+    fn upgrade(&self) -> Upgrading<'_> {
+        Box::pin(self.reach.upgrade.begin())
+    }
+
+    fn drain(&self) {
+        self.reach.operation.running.drain.cancel();
     }
 }
 
@@ -270,7 +288,7 @@ impl Glass {
             instances: status.instances,
             memory_bytes: status.memory,
             memory_peak_bytes: status.memory_peak,
-            standing: self.operation.turnover.standing(&status.plugin),
+            standing: self.reach.operation.turnover.standing(&status.plugin),
             calls: status.calls,
             faults: faults(&status),
             last_fault: status.last_fault,
@@ -302,9 +320,9 @@ impl Glass {
     }
 }
 
-fn upstream(shared: &Shared, config: &config::Upstream, now: Instant) -> UpstreamStatus {
+fn upstream(shared: &Shared, config: &config::Upstream, checks: &Checks, now: Instant) -> UpstreamStatus {
     let standings = shared.health.standings(now);
-    let endpoints = (0..).zip(standings).filter_map(|(id, standing)| endpoint(shared, id, standing, now));
+    let endpoints = (0..).zip(standings).filter_map(|(id, standing)| endpoint(shared, id, standing, checks, now));
     let endpoints: Vec<_> = endpoints.collect();
     UpstreamStatus {
         name: shared.name.to_string(),
@@ -318,9 +336,29 @@ fn upstream(shared: &Shared, config: &config::Upstream, now: Instant) -> Upstrea
     }
 }
 
-fn endpoint(shared: &Shared, id: EndpointId, standing: Standing, now: Instant) -> Option<EndpointStatus> {
+fn last_check(last: LastCheck) -> CheckStatus {
+    CheckStatus {
+        at: last.at,
+        passed: last.result == CheckResult::Passed,
+        result: last.result.name(),
+        said: last.said,
+        took_ms: last.took.as_secs_f64() * 1000.0,
+        in_a_row: last.in_a_row,
+    }
+}
+
+fn endpoint(
+    shared: &Shared,
+    id: EndpointId,
+    standing: Standing,
+    checks: &Checks,
+    now: Instant,
+) -> Option<EndpointStatus> {
     let Shared { health, config, .. } = shared;
     let (endpoint, configured) = (shared.endpoints.get(id as usize)?, config.endpoints.get(id as usize)?);
+    let check = checks.status(&shared.name, &endpoint.address);
+    // A check can tell better what it misses.
+    let missed = check.as_ref().and_then(|check| check.reason.clone()).filter(|_| standing == Standing::Unhealthy);
     Some(EndpointStatus {
         address: endpoint.address.to_string(),
         state: match standing {
@@ -334,7 +372,7 @@ fn endpoint(shared: &Shared, id: EndpointId, standing: Standing, now: Instant) -
             Standing::Full => EndpointState::Full,
             Standing::Panic => EndpointState::Panic,
         },
-        reason: health.reason(id, standing, now),
+        reason: missed.or_else(|| health.reason(id, standing, now)),
         since: health.since(id, standing),
         weight: health.own_weight(id),
         starting: health.starting_share(id, now),
@@ -349,6 +387,7 @@ fn endpoint(shared: &Shared, id: EndpointId, standing: Standing, now: Instant) -
             Passive::Nginx { max_fails, .. } => Some(max_fails),
             Passive::Window(_) | Passive::Outlier(_) => None,
         },
+        last_check: check.and_then(|check| check.last).map(last_check),
     })
 }
 

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -20,7 +21,7 @@ use crate::proxy::blueprint::Blueprint;
 use crate::proxy::orders::{Order, obey};
 use crate::proxy::parts::Parts;
 use crate::telemetry::access_log::AccessLogger;
-use crate::telemetry::metrics::{Metrics, Timeout};
+use crate::telemetry::metrics::{Metrics, Timeout, WorkerMetrics};
 
 /// How often balancers hear of the time.
 const TICK: Duration = Duration::from_millis(100);
@@ -52,15 +53,27 @@ pub(crate) struct Turn {
     pub(crate) access_log: Option<Option<AccessLogger>>,
 }
 
+/// How the work of a worker ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Drained or stopped, or it could not begin.
+    Drained,
+    /// A part of it that it cannot do without has panicked.
+    Fallen,
+}
+
 /// A worker at its post, for who has it do something.
 pub(crate) struct Post {
     pub(super) worker: Rc<Worker>,
     number: usize,
+    workers: usize,
     metrics: Arc<Metrics>,
     connections: TaskTracker,
     accepting: TaskTracker,
     listening: RefCell<Vec<Listening>>,
     drain: CancellationToken,
+    /// A part that the worker cannot do without has panicked.
+    fallen: CancellationToken,
 }
 
 struct Listening {
@@ -70,21 +83,28 @@ struct Listening {
 
 impl Job {
     /// Serves until drained. `started` hears whether the listeners could be taken over.
-    pub(crate) fn run(self, started: impl FnOnce(io::Result<()>)) {
+    pub(crate) fn run(self, started: impl FnOnce(io::Result<()>)) -> End {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
-            Err(error) => return started(Err(error)),
+            Err(error) => {
+                started(Err(error));
+                return End::Drained;
+            }
         };
         let local = LocalSet::new();
-        local.block_on(&runtime, self.serve(started));
+        local.block_on(&runtime, self.serve(started))
     }
 
-    async fn serve(self, started: impl FnOnce(io::Result<()>)) {
+    async fn serve(self, started: impl FnOnce(io::Result<()>)) -> End {
         let Self { number, orders, turn, metrics, admission, drain, stop } = self;
-        let listeners: io::Result<Vec<_>> = turn.bound.iter().map(|bound| bound.listener(number)).collect();
+        let workers = turn.parts.workers;
+        let listeners: io::Result<Vec<_>> = turn.bound.iter().map(|bound| bound.listeners(number, workers)).collect();
         let listeners = match listeners {
             Ok(listeners) => listeners,
-            Err(error) => return started(Err(error)),
+            Err(error) => {
+                started(Err(error));
+                return End::Drained;
+            }
         };
         let own_metrics = metrics.worker(number);
         let access_log = turn.access_log.flatten().map(|log| Rc::new(RefCell::new(log)));
@@ -92,21 +112,26 @@ impl Job {
         let post = Rc::new(Post {
             worker: Worker::new(Rc::new(site), admission),
             number,
+            workers,
             metrics,
             connections: TaskTracker::new(),
             accepting: TaskTracker::new(),
             listening: RefCell::default(),
             drain: drain.clone(),
+            fallen: CancellationToken::new(),
         });
-        for (bound, listener) in turn.bound.into_iter().zip(listeners) {
-            post.listen(bound, listener);
+        for (bound, listeners) in turn.bound.into_iter().zip(listeners) {
+            post.listen(bound, listeners);
         }
         drop(turn.parts);
-        let ticking = tokio::task::spawn_local(tick(post.worker.clone()));
-        let obeying = tokio::task::spawn_local(obey(post.clone(), orders));
+        let ticking = tokio::task::spawn_local(post.vital(tick(post.worker.clone())));
+        let obeying = tokio::task::spawn_local(post.vital(obey(post.clone(), orders)));
         started(Ok(()));
 
-        drain.cancelled().await;
+        tokio::select! {
+            () = drain.cancelled() => {}
+            () = post.fallen.cancelled() => return End::Fallen,
+        }
         post.close();
         post.accepting.wait().await;
         post.worker.drain();
@@ -122,10 +147,26 @@ impl Job {
         }
         ticking.abort();
         obeying.abort();
+        End::Drained
     }
 }
 
 impl Post {
+    /// A task that the worker cannot do without: it falls when this panics, and this does nothing more once it has
+    /// fallen. A connection that was accepted then would be lost.
+    fn vital<F: Future<Output = ()>>(&self, task: F) -> impl Future<Output = ()> + use<F> {
+        let vital = Vital { metrics: self.metrics.worker(self.number), fallen: self.fallen.clone() };
+        let fallen = self.fallen.clone();
+        async move {
+            let _vital = vital;
+            tokio::select! {
+                biased;
+                () = fallen.cancelled() => {}
+                () = task => {}
+            }
+        }
+    }
+
     /// Serves another configuration from now on. Exchanges under way end as they began.
     pub(super) fn turn(&self, turn: Turn) {
         let before = self.worker.site();
@@ -152,7 +193,7 @@ impl Post {
         self.listening.borrow_mut().retain(|listening| {
             let stays = wanted.iter().any(|bound| Arc::ptr_eq(bound, &listening.bound));
             if !stays {
-                listening.close(self.number);
+                listening.close();
             }
             stays
         });
@@ -161,8 +202,8 @@ impl Post {
             if !is_new {
                 continue;
             }
-            match bound.listener(self.number) {
-                Ok(listener) => self.listen(bound, listener),
+            match bound.listeners(self.number, self.workers) {
+                Ok(listeners) => self.listen(bound, listeners),
                 Err(error) => {
                     tracing::error!(address = %bound.address, worker = self.number, %error, "this worker does not listen");
                 }
@@ -170,26 +211,43 @@ impl Post {
         }
     }
 
-    fn listen(&self, bound: Arc<Bound>, listener: Listener) {
+    fn listen(&self, bound: Arc<Bound>, listeners: Vec<Listener>) {
         let stop = CancellationToken::new();
-        let (worker, connections) = (self.worker.clone(), self.connections.clone());
-        self.accepting.spawn_local(listener.run(worker, connections, stop.clone()));
+        for listener in listeners {
+            let (worker, connections) = (self.worker.clone(), self.connections.clone());
+            self.accepting.spawn_local(self.vital(listener.run(bound.clone(), worker, connections, stop.clone())));
+        }
         self.listening.borrow_mut().push(Listening { bound, stop });
     }
 
     /// Listens no more.
     fn close(&self) {
         for listening in self.listening.borrow_mut().drain(..) {
-            listening.close(self.number);
+            listening.close();
         }
         self.accepting.close();
     }
 }
 
+/// Tells of a panic.
+struct Vital {
+    metrics: Arc<WorkerMetrics>,
+    fallen: CancellationToken,
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.metrics.panics.increment();
+            self.fallen.cancel();
+        }
+    }
+}
+
 impl Listening {
-    /// Nobody else holds the socket open when its listener has taken the last connections and closes it.
-    fn close(&self, worker: usize) {
-        self.bound.release(worker);
+    /// Nobody else holds the sockets open when their listeners have taken the last connections and close them.
+    fn close(&self) {
+        self.bound.close();
         self.stop.cancel();
     }
 }

@@ -1,7 +1,11 @@
 //! What the proxy says of itself, on standard error.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
+use std::panic::{self, PanicHookInfo};
+use std::thread;
 
+use tracing::error;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt;
@@ -29,7 +33,7 @@ pub enum LogError {
     Format { value: String },
 }
 
-/// Sends the events of this process to standard error, as the environment says.
+/// Sends the events of this process to standard error, as the environment says; panics are such events.
 ///
 /// # Errors
 ///
@@ -44,7 +48,21 @@ pub fn start() -> Result<(), LogError> {
         LogFormat::Plain => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
+    panic::set_hook(Box::new(panicked));
     Ok(())
+}
+
+/// Logs a panic, with its backtrace if `RUST_BACKTRACE` asks for one.
+fn panicked(panic: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let (thread, at) = (thread.name().unwrap_or("?"), panic.location().map(ToString::to_string).unwrap_or_default());
+    let message = panic.payload_as_str().unwrap_or("something that is no text");
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        error!(thread, at, %backtrace, "panicked, which is a bug: {message}");
+    } else {
+        error!(thread, at, "panicked, which is a bug: {message}");
+    }
 }
 
 fn filter(value: &str) -> Result<EnvFilter, LogError> {

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -23,6 +24,8 @@ use super::latencies::{Latencies, Times};
 #[derive(Debug)]
 pub struct Metrics {
     workers: Box<[Arc<WorkerMetrics>]>,
+    /// Workers that took the place of a fallen one.
+    restarts: AtomicU64,
     started: SystemTime,
 }
 
@@ -32,6 +35,8 @@ pub struct Metrics {
 pub struct WorkerMetrics {
     pub connections_accepted: Counter,
     pub connections_active: Gauge,
+    /// Bugs that cost a connection, or the worker with all of them.
+    pub panics: Counter,
     /// Requests that met no route, malformed ones among them. They are written with an empty route.
     pub unrouted: RouteMetrics,
     timeouts: [Counter; Timeout::ALL.len()],
@@ -133,7 +138,11 @@ pub enum AttemptEnd {
 
 impl Metrics {
     pub fn new(workers: usize) -> Self {
-        Self { workers: (0..workers).map(|_| Arc::default()).collect(), started: SystemTime::now() }
+        Self {
+            workers: (0..workers).map(|_| Arc::default()).collect(),
+            restarts: AtomicU64::new(0),
+            started: SystemTime::now(),
+        }
     }
 
     /// Where one worker counts.
@@ -163,6 +172,11 @@ impl Metrics {
         }
     }
 
+    /// Counts a worker that took the place of a fallen one.
+    pub fn restarted(&self) {
+        self.restarts.fetch_add(1, Relaxed);
+    }
+
     /// Writes everything that is counted here, added up over the workers.
     pub fn write(&self, out: &mut Exposition) {
         self.write_process(out);
@@ -178,6 +192,11 @@ impl Metrics {
         out.sample(&[], self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
         out.family("staunch_workers", Kind::Gauge, "Worker threads.");
         out.sample(&[], self.workers.len());
+        let help = "Panics of workers: bugs, each of which cost a connection, or a worker with all it had.";
+        out.family("staunch_worker_panics_total", Kind::Counter, help);
+        out.sample(&[], self.workers.iter().map(|worker| worker.panics.value()).sum::<u64>());
+        out.family("staunch_worker_restarts_total", Kind::Counter, "Workers that took the place of a fallen one.");
+        out.sample(&[], self.restarts.load(Relaxed));
     }
 
     fn write_connections(&self, out: &mut Exposition) {

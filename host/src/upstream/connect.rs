@@ -12,7 +12,7 @@ use crate::net::Stream;
 use crate::upstream::retry::Failure;
 
 /// Where an endpoint is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
     /// The addresses of its name, tried in order.
     Tcp(Vec<SocketAddr>),

@@ -5,7 +5,6 @@ mod attempt;
 pub mod balancer;
 pub(crate) mod breaker;
 mod budget;
-pub(crate) mod check;
 pub(crate) mod concurrency;
 mod connect;
 pub mod endpoint;
@@ -36,6 +35,7 @@ use crate::http::facts::{AttemptFacts, Exchange};
 use crate::http::h1;
 use crate::http::head::Known;
 use crate::http::upload::ClientFault;
+use crate::net::tls::Connector;
 use crate::replaceable::Replaceable;
 use crate::telemetry::metrics::{RequestEnd, UpstreamMetrics};
 
@@ -67,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) loads: Arc<Loads>,
     pub(crate) health: Health,
     pub(crate) guards: Guards,
+    /// What active checks that run over TLS connect with.
+    pub(crate) check_tls: Option<Connector>,
     pub(crate) config: config::Upstream,
 }
 

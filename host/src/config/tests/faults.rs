@@ -57,7 +57,39 @@ sucess_rate_minimum_hosts = 3"#, &[r#"9:1: `fail_timeout` is for `policy = "ngin
     (r#"slow_start = { window = "1s", aggression = "x" }"#, &[r#"7:44: expected a number such as 1.5, found "x""#]),
     ("panic_threshold = 101", &["7:19: expected a whole number from 0 to 100, found 101"]),
     (r#"[upstreams.a.health]
-type = "grpc""#, &["8:8: type `grpc` is not supported yet by this version"]),
+type = "exchange"
+send = "a"
+send_hex = "0"
+expect = ""
+expect_regex = "("
+service = "x""#, &["10:1: `send_hex` cannot stand beside `send`; expected one of `send`, `send_hex`, and no other", "11:10: nothing is expected; leave the key out to accept any byte", "12:1: `expect_regex` cannot stand beside `expect`; expected one of `expect`, `expect_hex`, `expect_regex`, and no other", "13:1: `service` is for checks of type \"grpc\""]),
+    (r#"[upstreams.a.health]
+type = "exchange"
+send_hex = "00 f"
+expect_regex = "(""#, &["9:12: `00 f` is not bytes in hexadecimal; write two digits for each byte, such as \"00 ff\"", "10:16: `(` is not a regular expression: unclosed group"]),
+    (r#"[upstreams.a.health]
+type = "grpc"
+expect = ["2xx"]
+send = "x"
+headers = { Content-Type = "x", host = "a", "a b" = "c", te = "x" }"#, &["9:1: `expect` is for checks of types \"http\" and \"exchange\"", "10:1: `send` is for checks of type \"exchange\"", "11:13: `content-type` is written by the proxy itself", "11:33: `host` is a key of its own; write `host = \"…\"`", "11:45: `a b` is not a header name", "11:58: `te` is written by the proxy itself"]),
+    (r#"[upstreams.a.health]
+method = "HEAD"
+body = "ok"
+port = 0
+initial = "drained"
+jitter = "60%"
+tls = "yes""#, &["9:8: a response to HEAD has no body", "10:8: expected a whole number from 1 to 65535, found 0", "11:11: unknown initial `drained`; expected one of `up`, `down`, `checking`", "12:10: `60%` is not a share of the interval; write it like \"10%\", from 0 to 50", "13:7: expected true, false or a table, found \"yes\""]),
+    (r#"[upstreams.a.health]
+jitter = 10
+fast_interval = "0s"
+down_interval = 3
+tls = { ca = "", cert = "a.pem", server_name = "a b", roots = true }"#, &["8:10: expected a string, found 10; did you mean `\"10\"`?", "9:17: a zero duration has no meaning here", "10:17: a duration needs its unit; write `\"3s\"` or `\"3ms\"`", "11:7: missing key `key`; `cert` needs it", "11:14: the path is empty", "11:48: `a b` is not a host", "11:55: unknown key `roots`; expected one of `ca`, `cert`, `key`, `server_name`, `verify`"]),
+    (r#"[upstreams.a.health]
+tls = { verify = false, ca = "a.pem", key = "k.pem" }"#, &["8:7: missing key `cert`; `key` needs it", "8:30: nothing is verified, so that `ca` has no meaning"]),
+    (r#"[upstreams.b]
+endpoints = ["unix:/run/b.sock"]
+[upstreams.b.health]
+port = 80"#, &["10:8: `unix:/run/b.sock` is a unix socket and has no port"]),
     (r#"[upstreams.a.health]
 type = "htpp""#, &["8:8: unknown type `htpp`; did you mean `http`?"]),
     (r#"[upstreams.a.health]

@@ -20,6 +20,7 @@ client_header_timeout = "60s"
 client_body_timeout = "60s"
 client_send_timeout = "45s"
 client_keepalive_timeout = "75s"
+client_keepalive_min_timeout = "0s"
 tunnel_timeout = "2h"
 max_header_size = "16KiB"
 max_headers = 100
@@ -94,7 +95,13 @@ fall = 4
 path = "/status"
 method = "HEAD"
 host = "status.internal"
+headers = { X-Probe = "1" }
 expect = ["2xx", "301", "400-404"]
+fast_interval = "1s"
+down_interval = "30s"
+jitter = "10%"
+initial = "checking"
+tls = { ca = "ca.pem", server_name = "api.internal", cert = "client.pem", key = "client.key", verify = true }
 
 [upstreams.api.retry]
 plugin = "standard"
@@ -144,6 +151,7 @@ fn server_admin_and_log_are_read() {
 
     let server = Server {
         client_send_timeout: seconds(45),
+        client_keepalive_min_timeout: seconds(0),
         tunnel_timeout: seconds(7200),
         max_header_size: 16384,
         max_headers: 100,
@@ -221,9 +229,25 @@ fn upstreams_are_read() {
 
     let check = api.health.as_ref().unwrap();
     assert_eq!((check.interval, check.timeout, check.rise, check.fall), (seconds(3), seconds(1), 2, 4));
-    let HealthCheckKind::Http { method, path, host, expect } = &check.kind else { panic!("an HTTP check") };
-    assert_eq!((&method[..], &path[..], host.as_deref()), ("HEAD", "/status", Some("status.internal")));
-    assert_eq!(expect, &[(200, 299), (301, 301), (400, 404)]);
+    let http = HttpCheck {
+        method: "HEAD".to_owned(),
+        path: "/status".to_owned(),
+        host: Some("status.internal".to_owned()),
+        headers: vec![("x-probe".to_owned(), "1".to_owned())],
+        expect: vec![(200, 299), (301, 301), (400, 404)],
+        body: None,
+    };
+    assert_eq!(check.kind, HealthCheckKind::Http(http));
+    assert_eq!((check.fast_interval, check.down_interval), (Some(seconds(1)), Some(seconds(30))));
+    assert_eq!((check.port, check.jitter, check.initial), (None, 10, InitialState::Checking));
+    let tls = ClientTls {
+        ca: Some("/etc/staunch/ca.pem".into()),
+        server_name: Some("api.internal".to_owned()),
+        cert: Some("/etc/staunch/client.pem".into()),
+        key: Some("/etc/staunch/client.key".into()),
+        verify: true,
+    };
+    assert_eq!(check.tls, Some(tls));
 
     assert_eq!((&api.retry.policy.plugin[..], api.retry.policy.settings.get("on.2")), ("standard", Some("http_502")));
     assert_eq!((api.retry.attempts, api.retry.timeout), (5, Some(seconds(5))));
@@ -358,7 +382,9 @@ const DEFAULTS: &str = r#"Server {
     client_body_timeout: 60s,
     client_send_timeout: 60s,
     client_keepalive_timeout: 75s,
+    client_keepalive_min_timeout: 1s,
     tunnel_timeout: 3600s,
+    max_checks: 256,
     max_header_size: 32768,
     max_headers: 128,
     max_target_size: 8192,
@@ -474,21 +500,31 @@ Endpoint {
     labels: [],
 }
 HealthCheck {
-    kind: Http {
-        method: "GET",
-        path: "/",
-        host: None,
-        expect: [
-            (
-                200,
-                399,
-            ),
-        ],
-    },
+    kind: Http(
+        HttpCheck {
+            method: "GET",
+            path: "/",
+            host: None,
+            headers: [],
+            expect: [
+                (
+                    200,
+                    399,
+                ),
+            ],
+            body: None,
+        },
+    ),
+    port: None,
+    tls: None,
     interval: 5s,
+    fast_interval: None,
+    down_interval: None,
     timeout: 2s,
     rise: 1,
     fall: 3,
+    jitter: 0,
+    initial: Up,
 }
 Plugin {
     name: "p",
@@ -515,6 +551,49 @@ Plugin {
         column: 0,
     },
 }"#;
+
+#[test]
+fn each_type_of_check_is_read() {
+    let read = |text: &str| {
+        let whole = format!(
+            "[[listeners]]\naddress = ':80'\n[[routes]]\nupstream = 'a'\n[upstreams.a]\nendpoints = ['a:80']\n[upstreams.a.health]\n{text}"
+        );
+        parse(&whole).unwrap_or_else(|faults| panic!("{faults}")).upstreams[0].health.clone().unwrap()
+    };
+    let exchange = |text: &str| match read(&format!("type = 'exchange'\n{text}")).kind {
+        HealthCheckKind::Exchange(exchange) => exchange,
+        other => panic!("{other:?}"),
+    };
+    let pattern = |text: &str| Pattern(regex::bytes::Regex::new(text).unwrap());
+
+    assert_eq!(read("type = 'tcp'\nport = 8081").port, Some(8081));
+    assert_eq!(exchange(""), ExchangeCheck::default());
+    assert_eq!(
+        exchange("send = \"PING\\r\\n\"\nexpect = '+PONG'"),
+        ExchangeCheck { send: b"PING\r\n".to_vec(), expect: Expected::Bytes(b"+PONG".to_vec()) }
+    );
+    assert_eq!(
+        exchange("send_hex = '00 fF'\nexpect_hex = 'c0DE'"),
+        ExchangeCheck { send: vec![0, 255], expect: Expected::Bytes(vec![0xc0, 0xde]) }
+    );
+    assert_eq!(exchange("expect_regex = '^220 '").expect, Expected::Pattern(pattern("^220 ")));
+    assert_ne!(exchange("expect_regex = '^220 '").expect, Expected::Pattern(pattern("^221 ")));
+    assert_eq!(
+        read("type = 'grpc'\nservice = 'a.B'\nhost = 'b:1'\nheaders = { authorization = 'x' }").kind,
+        HealthCheckKind::Grpc(GrpcCheck {
+            service: "a.B".to_owned(),
+            host: Some("b:1".to_owned()),
+            headers: vec![("authorization".to_owned(), "x".to_owned())],
+        })
+    );
+    let HealthCheckKind::Http(http) = read("body = '(?i)ready'").kind else { panic!("not HTTP") };
+    assert_eq!(http, HttpCheck { body: Some(pattern("(?i)ready")), ..HttpCheck::default() });
+    assert_eq!(read("tls = true").tls, Some(ClientTls::default()));
+    assert_eq!(read("tls = false").tls, None);
+    assert_eq!(read("tls = { verify = false }").tls, Some(ClientTls { verify: false, ..ClientTls::default() }));
+    assert_eq!(read("tls = { server_name = '::1' }").tls.unwrap().server_name.as_deref(), Some("::1"));
+    assert_eq!(read("initial = 'down'").initial, InitialState::Down);
+}
 
 #[test]
 fn a_probation_can_be_switched_off() {

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::config::{self, OutlierDetection, Passive, SlowStart, WindowPassive};
+use crate::config::{self, InitialState, OutlierDetection, Passive, SlowStart, WindowPassive};
 use crate::upstream::endpoint::{Endpoint, EndpointId};
 use crate::upstream::passive::nginx;
 use crate::upstream::passive::outlier::{Cause, Ended};
@@ -112,10 +112,11 @@ impl Health {
                 let at = endpoints.iter().position(|known| known.address == endpoint.address)?;
                 Some(&health.slots[at])
             });
+            let begins_up = config.health.as_ref().is_none_or(|check| check.initial == InitialState::Up);
             let state = match (known, before) {
                 (Some(slot), _) => slot.state.clone(),
-                (None, Some(_)) => Arc::new(EndpointState::joining(generation.clone(), Instant::now())),
-                (None, None) => Arc::new(EndpointState::new(generation.clone())),
+                (None, Some(_)) => Arc::new(EndpointState::joining(generation.clone(), begins_up, Instant::now())),
+                (None, None) => Arc::new(EndpointState::new(generation.clone(), begins_up)),
             };
             if config.health.is_none() {
                 // Nobody would ever find out that it is well again.

@@ -65,7 +65,8 @@ pub(super) fn begin_of(second: u64) -> Duration {
 }
 
 impl EndpointState {
-    pub(super) fn new(generation: Arc<AtomicU64>) -> Self {
+    /// `is_up`: whether it has traffic before a check has come to a verdict.
+    pub(super) fn new(generation: Arc<AtomicU64>, is_up: bool) -> Self {
         Self {
             connections: AtomicU32::new(0),
             limit: AtomicU32::new(u32::MAX),
@@ -73,7 +74,7 @@ impl EndpointState {
             record: Mutex::default(),
             circuit: Mutex::default(),
             monitor: Mutex::default(),
-            checked_up: AtomicBool::new(true),
+            checked_up: AtomicBool::new(is_up),
             pristine: AtomicBool::new(true),
             sayings: Mutex::default(),
             has_sayings: AtomicBool::new(false),
@@ -84,8 +85,8 @@ impl EndpointState {
     }
 
     /// One that joins others which serve already.
-    pub(super) fn joining(generation: Arc<AtomicU64>, now: Instant) -> Self {
-        let state = Self::new(generation);
+    pub(super) fn joining(generation: Arc<AtomicU64>, is_up: bool, now: Instant) -> Self {
+        let state = Self::new(generation, is_up);
         state.pristine.store(false, Relaxed);
         state.arrive(now);
         state
@@ -170,6 +171,6 @@ impl EndpointState {
 /// Of an upstream of its own.
 impl Default for EndpointState {
     fn default() -> Self {
-        Self::new(Arc::default())
+        Self::new(Arc::default(), true)
     }
 }

@@ -309,18 +309,16 @@ fn what_comes_back_starts_slowly_and_what_was_there_from_the_beginning_does_not(
 
 #[test]
 fn a_first_check_begins_nothing_anew_and_a_later_one_does() {
-    let slow_start = Some(SlowStart::new(Duration::from_secs(60)));
-    let health = Some(config::HealthCheck::default());
-    let health = of(&config::Upstream { slow_start, health, ..config(2) });
-    let state = health.state(0).expect("it is there").clone();
-    state.await_check();
+    let state = EndpointState::new(Arc::default(), false);
+    let age = || state.age(Instant::now());
+
     state.checked(true);
-    assert_eq!(health.weight(0, Instant::now()), (20, false));
+    assert_eq!(age(), None);
 
     state.checked(false);
+    assert_eq!(age(), None);
     state.checked(true);
-
-    assert!(health.weight(0, Instant::now()).1);
+    assert!(age().is_some());
 }
 
 #[test]

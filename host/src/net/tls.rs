@@ -1,0 +1,188 @@
+//! TLS of which we are the client.
+//!
+//! Everything that can be wrong with files is told when a [`Connector`] is built; what is left for a
+//! connection is what only its peer decides. Sessions are resumed: of those who ask one endpoint again and again, only
+//! the first pays for a whole handshake.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::config::ClientTls;
+
+/// Makes connections secure, one as the other.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    config: Arc<ClientConfig>,
+    source: Source,
+}
+
+/// What a connector was built from: two of one source do the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Source {
+    settings: ClientTls,
+    protocols: &'static [&'static str],
+    /// Of the files that were read.
+    digest: [u8; 32],
+}
+
+impl PartialEq for Connector {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+/// Why there is no connector.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadTls {
+    #[error("{file}: {why}")]
+    File { file: String, why: String },
+    #[error("the system has no certificates to trust; name a `ca`, or `verify = false`")]
+    NoRoots,
+    #[error("`cert` and `key` do not fit: {0}")]
+    Identity(rustls::Error),
+    #[error("{0}")]
+    Unfit(String),
+}
+
+impl Connector {
+    /// Reads the files that the settings name. `protocols` are offered by ALPN (RFC 7301), the best first.
+    pub(crate) fn build(settings: &ClientTls, protocols: &'static [&'static str]) -> Result<Self, BadTls> {
+        let mut digest = Sha256::new();
+        let mut read = |path: &Path| {
+            let bytes = fs::read(path).map_err(|error| bad(path, &error))?;
+            digest.update((bytes.len() as u64).to_le_bytes());
+            digest.update(&bytes);
+            Ok::<_, BadTls>(bytes)
+        };
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider.clone());
+        let builder =
+            builder.with_safe_default_protocol_versions().map_err(|error| BadTls::Unfit(error.to_string()))?;
+        let builder = match (settings.verify, &settings.ca) {
+            (true, Some(path)) => builder.with_root_certificates(trusted(path, &read(path)?)?),
+            (true, None) => builder.with_root_certificates(system_roots()?),
+            (false, _) => builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustsAnybody(provider))),
+        };
+        let mut config = match (&settings.cert, &settings.key) {
+            (Some(cert), Some(key)) => {
+                let chain = certificates(cert, &read(cert)?)?;
+                let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| bad(key, &error))?;
+                builder.with_client_auth_cert(chain, key).map_err(BadTls::Identity)?
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        let source = Source { settings: settings.clone(), protocols, digest: digest.finalize().into() };
+        Ok(Self { config: Arc::new(config), source })
+    }
+
+    /// The name that is asked for at `host`.
+    pub(crate) fn name<'a>(&'a self, host: &'a str) -> &'a str {
+        self.source.settings.server_name.as_deref().unwrap_or(host)
+    }
+
+    /// Shakes hands over a connection with the peer of this name, or of this address.
+    ///
+    /// # Errors
+    /// What the peer did, or that its certificate is not trusted.
+    pub(crate) async fn connect<S>(&self, name: &str, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        TlsConnector::from(self.config.clone()).connect(name, stream).await
+    }
+}
+
+fn bad(path: &Path, why: &dyn fmt::Display) -> BadTls {
+    BadTls::File { file: path.display().to_string(), why: why.to_string() }
+}
+
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, BadTls> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let certificates = read.map_err(|error| bad(path, &error))?;
+    if certificates.is_empty() {
+        return Err(bad(path, &"it has no certificate in PEM"));
+    }
+    Ok(certificates)
+}
+
+fn trusted(path: &Path, pem: &[u8]) -> Result<RootCertStore, BadTls> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path, pem)? {
+        roots.add(certificate).map_err(|error| bad(path, &error))?;
+    }
+    Ok(roots)
+}
+
+/// What the system trusts, read once. Certificates that are malformed are left out, as other programs do.
+fn system_roots() -> Result<Arc<RootCertStore>, BadTls> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    if let Some(roots) = ROOTS.get() {
+        return Ok(roots.clone());
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(BadTls::NoRoots);
+    }
+    Ok(ROOTS.get_or_init(|| Arc::new(roots)).clone())
+}
+
+/// `verify = false`: the peer must own the certificate it shows, whosever that is.
+#[derive(Debug)]
+struct TrustsAnybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for TrustsAnybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
