@@ -87,9 +87,9 @@ impl Seat<'_> {
         seats.leaving.retain(|leaving| *leaving != self.number);
     }
 
-    /// Whether a connection that waits for a request is to leave instead.
+    /// Whether a connection that waits for a request is to leave, as others need its place.
     pub(crate) fn is_to_leave(&self) -> bool {
-        self.worker.draining.get() || self.worker.seats.borrow().leaving.contains(&self.number)
+        self.worker.seats.borrow().leaving.contains(&self.number)
     }
 }
 

@@ -22,7 +22,6 @@ use std::{fmt, io};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::Admission;
 use crate::config::{Config, Fault, Faults, ListenAddress, Place};
 use crate::listener::Bound;
 use crate::plugins::PluginHost;
@@ -119,17 +118,9 @@ impl Proxy {
             None => None,
         };
         let metrics = Arc::new(Metrics::new(workers));
-        let admission = Admission::new(&config.server);
         let (drain, stop, ended) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let running = Arc::new(Running::new(
-            host,
-            metrics.clone(),
-            admission.clone(),
-            drain.clone(),
-            parts.clone(),
-            bound.clone(),
-            access_log,
-        ));
+        let running =
+            Arc::new(Running::new(host, metrics.clone(), drain.clone(), parts.clone(), bound.clone(), access_log));
         let (crew, falls) = Crew::new(running.clone(), stop.clone());
         let mut proxy = Self {
             addresses: bound.iter().map(|bound| bound.address.clone()).collect(),

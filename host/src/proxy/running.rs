@@ -76,7 +76,6 @@ impl Running {
     pub(super) fn new(
         host: PluginHost,
         metrics: Arc<Metrics>,
-        admission: Arc<Admission>,
         drain: CancellationToken,
         parts: Arc<Parts>,
         bound: Vec<Arc<Bound>>,
@@ -85,7 +84,7 @@ impl Running {
         Self {
             host,
             metrics,
-            admission,
+            admission: Admission::new(&parts.config.server),
             drain,
             workers: Mutex::default(),
             turn: tokio::sync::Mutex::default(),

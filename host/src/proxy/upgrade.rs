@@ -187,7 +187,6 @@ async fn end(mut child: Child) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::Admission;
     use crate::config::Config;
     use crate::listener;
     use crate::plugins::PluginHost;
@@ -200,8 +199,7 @@ mod tests {
         let parts = Parts::build(Config::default(), &host, 1, None).map(|built| built.parts).unwrap();
         let metrics = Arc::new(Metrics::new(1));
         let bound = vec![Arc::new(bound)];
-        let (admission, drain) = (Admission::new(&parts.config.server), CancellationToken::new());
-        let running = Running::new(host, metrics, admission, drain, Arc::new(parts), bound, None);
+        let running = Running::new(host, metrics, CancellationToken::new(), Arc::new(parts), bound, None);
         let program = Program {
             path: "/bin/bash".into(),
             arguments: ["-c", script].map(Into::into).to_vec(),
