@@ -98,6 +98,11 @@ impl ExchangeError {
         }
     }
 
+    /// Whether an upstream is to blame.
+    pub(crate) fn is_upstreams(&self) -> bool {
+        self.name().starts_with("upstream_")
+    }
+
     /// The timeout that passed, if one did.
     pub(crate) fn timeout(&self) -> Option<Timeout> {
         Some(match self.name() {

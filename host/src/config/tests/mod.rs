@@ -14,6 +14,7 @@ fn parse(text: &str) -> Result<Config, Faults> {
 const EXAMPLE: &str = r#"
 [server]
 workers = "auto"
+state = "state"
 drain_timeout = "30s"
 client_header_timeout = "60s"
 client_body_timeout = "60s"
@@ -149,6 +150,7 @@ fn server_admin_and_log_are_read() {
     let config = example();
 
     let server = Server {
+        state: Some("/etc/staunch/state".into()),
         client_send_timeout: seconds(45),
         client_keepalive_min_timeout: seconds(0),
         tunnel_timeout: seconds(7200),
@@ -376,6 +378,7 @@ fn a_file_is_read_with_its_folder_as_the_start_of_relative_paths() {
 const DEFAULTS: &str = r#"Server {
     workers: None,
     watch: false,
+    state: None,
     drain_timeout: 30s,
     client_header_timeout: 60s,
     client_body_timeout: 60s,
