@@ -4,6 +4,7 @@ mod assembly;
 mod blueprint;
 mod crew;
 mod generations;
+mod guards;
 mod operation;
 mod orders;
 mod parts;
