@@ -64,7 +64,7 @@ fn a_faulty_configuration_changes_nothing_and_every_fault_has_its_place() {
     let refused = post(&proxy, "/api/config", &format!("{}balanse = 1\n[servr]\n", answering("two")));
 
     assert_eq!(refused.status, 422);
-    for words in ["2 faults", "\"line\":8,\"column\":1", "unknown key `balanse`", "unknown key `servr`"] {
+    for words in ["2 faults", "\"line\":9,\"column\":1", "unknown key `balanse`", "unknown key `servr`"] {
         assert!(refused.text().contains(words), "{words} in {}", refused.text());
     }
     assert_eq!(proxy.get("/").text(), "one");
