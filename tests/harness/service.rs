@@ -88,8 +88,9 @@ impl Service {
     #[track_caller]
     fn address(&self, words: &str) -> SocketAddr {
         let log = self.log();
-        let lines = log.lines().filter_map(|line| line.split_once(words)?.1.strip_prefix(" address=")?.parse().ok());
-        lines.last().unwrap_or_else(|| panic!("no `{words}` in\n{log}"))
+        let mut lines =
+            log.lines().filter_map(|line| line.split_once(words)?.1.strip_prefix(" address=")?.parse().ok());
+        lines.next_back().unwrap_or_else(|| panic!("no `{words}` in\n{log}"))
     }
 
     pub(crate) fn listener(&self) -> SocketAddr {

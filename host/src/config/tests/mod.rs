@@ -779,3 +779,20 @@ fn what_is_not_written_has_its_default() {
         plain(format!("{:?}", [Plugin { path: Some("/p.wasm".into()), ..Plugin::new("p") }]))
     );
 }
+
+#[test]
+fn the_admin_server_is_found_whatever_is_wrong_with_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("staunch.toml");
+    let load = |text: &str| {
+        fs::write(&file, text).unwrap();
+        Admin::load(&file).map(|admin| admin.map(|admin| admin.address.to_string()))
+    };
+    let beside = format!("unix:{}", folder.path().join("a.sock").display());
+
+    assert_eq!(load("[[listeners]]\nadress = 1\n[admin]\naddress = \"127.0.0.1:1\"\n"), Ok(Some("127.0.0.1:1".into())));
+    assert_eq!(load("[admin]\naddress = \"unix:a.sock\"\n[upstreams.\n"), Ok(Some(beside)));
+    assert_eq!(load("[server]\nworkers = 0\n"), Ok(None));
+    assert!(load("[admin]\naddress = \"localhost\"\n").is_err());
+    assert!(load("[admin\n").is_err() && Admin::load(&folder.path().join("gone")).is_err());
+}

@@ -161,7 +161,10 @@ impl Crew {
             let turn = Turn { parts, blueprint, bound: running.bound(), access_log };
             let (orders, started) = crew.start(number, turn).map_err(|error| error.to_string())?;
             match started.recv() {
-                Ok(Ok(())) => Ok(running.reengage(number, orders)),
+                Ok(Ok(())) => {
+                    running.reengage(number, orders);
+                    Ok(())
+                }
                 Ok(Err(error)) => Err(error.to_string()),
                 // It fell at once, which is told where it does.
                 Err(_) => Ok(()),
