@@ -143,7 +143,7 @@ endpoints = [
 ]"#, &["9:32: a weight is at least 1; write `down = true` to give an endpoint no traffic", "10:32: expected a whole number from 1 to 65535, found 65536", "11:3: missing key `address`", "12:41: expected a whole number, at least 1, found 0", "12:51: a name is not empty; names are made of letters, digits, `-`, `_` and `.`", "12:66: `x y` is not a name; names are made of letters, digits, `-`, `_` and `.`", r#"12:83: expected a string, found 1; did you mean `"1"`?"#, "13:23: unknown key `bakup`; did you mean `backup`?", "14:3: expected an address or a table with an `address`, found 7"]),
     (r#"[upstreams."b c"]
 endpoints = ["a:80"]"#, &["7:12: `b c` is not a name; names are made of letters, digits, `-`, `_` and `.`"]),
-    ("upstreams.b = 3", &["7:1: unknown key `upstreams`; expected one of `balance`, `endpoints`, `keepalive`, `keepalive_timeout`, `keepalive_requests`, `connect_timeout`, `response_timeout`, `read_timeout`, `send_timeout`, `protocol`, `tls`, `max_requests`, `max_pending`, `queue_timeout`, `breaker`, `concurrency`, `passive`, `health`, `slow_start`, `panic_threshold`, `retry`"]),
+    ("upstreams.b = 3", &["7:1: unknown key `upstreams`"]),
     (r#"[[routes]]
 host = ["x"]
 path = "/x"
@@ -331,7 +331,7 @@ on_failure = "skip"
 [upstreams.b]
 endpoints = ["a:80"]
 balance = "mine""#, &[r#"7:1: `on_failure = "skip"` is for a rewriter, and `mine` is used as a balancer; expected `fallback`"#]),
-    ("plugins = []", &["7:1: unknown key `plugins`; expected one of `balance`, `endpoints`, `keepalive`, `keepalive_timeout`, `keepalive_requests`, `connect_timeout`, `response_timeout`, `read_timeout`, `send_timeout`, `protocol`, `tls`, `max_requests`, `max_pending`, `queue_timeout`, `breaker`, `concurrency`, `passive`, `health`, `slow_start`, `panic_threshold`, `retry`"]),
+    ("plugins = []", &["7:1: unknown key `plugins`"]),
     (r#"[cache]
 size = "1MiB""#, &["7:2: unknown key `cache`; expected one of `server`, `admin`, `access_log`, `listeners`, `plugins`, `upstreams`, `routes`"]),
     ("[upstreams.a]", &["7:12: duplicate key `a`"]),
