@@ -17,6 +17,7 @@ mod ejection;
 mod error_pages;
 mod fallback;
 mod faults;
+mod generations;
 mod hashing;
 mod health;
 mod hop_by_hop;

@@ -4,6 +4,7 @@
 //! because who asks them (an orchestrator, a load balancer) carries no token; everything else asks for the token when
 //! one is configured.
 
+mod config;
 mod endpoint;
 mod guards;
 mod listener;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::exposition::{self, Exposition};
 
+pub use config::{Accepted, Accepting, Awaited, ConfigChange, ConfigStatus, GenerationStatus, NotAccepted};
 pub use endpoint::EndpointPatch;
 pub use guards::{BreakerState, BreakerStatus, ConcurrencyStatus, QueueStatus};
 pub use listener::AdminListener;
@@ -72,6 +74,27 @@ pub trait Window: Send + Sync {
 
     /// Has another version of a plugin serve. `force`: even one that was taken back.
     fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_>;
+
+    /// What serves, or an earlier generation of the configuration.
+    ///
+    /// # Errors
+    /// When there is no such generation.
+    fn config(&self, generation: Option<u64>) -> Result<ConfigStatus, NotAccepted>;
+
+    /// Has another configuration serve, for a time if it is not confirmed.
+    fn apply(&self, text: String, confirm: Option<Duration>) -> Accepting<'_>;
+
+    /// Has the configuration that waits for its confirmation stay.
+    ///
+    /// # Errors
+    /// When none waits.
+    fn confirm(&self) -> Result<Accepted, NotAccepted>;
+
+    /// Has an earlier configuration serve again, the one before unless a number says which.
+    fn roll_back(&self, to: Option<u64>) -> Accepting<'_>;
+
+    /// Has the configuration's file read again.
+    fn reload(&self) -> Accepting<'_>;
 
     /// Has a new process of the same program take over.
     fn upgrade(&self) -> Upgrading<'_>;
@@ -127,6 +150,10 @@ fn router(state: Arc<AdminState>) -> Router {
         .route(HEALTHZ, get(async || "ok\n"))
         .route(READYZ, get(readyz))
         .route("/metrics", get(metrics))
+        .route("/api/config", get(config::show).post(config::apply).layer(DefaultBodyLimit::max(config::MAX_TEXT)))
+        .route("/api/config/confirm", post(config::confirm))
+        .route("/api/config/reload", post(config::reload))
+        .route("/api/config/rollback", post(config::roll_back))
         .route("/api/drain", post(process::drain))
         .route("/api/upgrade", post(process::upgrade))
         .route("/api/upstreams", get(upstreams))

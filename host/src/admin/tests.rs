@@ -152,6 +152,56 @@ impl Window for Double {
         Box::pin(async { answer })
     }
 
+    fn config(&self, generation: Option<u64>) -> Result<ConfigStatus, NotAccepted> {
+        let shown = GenerationStatus {
+            generation: generation.unwrap_or(3),
+            since: std::time::UNIX_EPOCH,
+            source: "admin",
+            again: None,
+            digest: "sha256:00".to_owned(),
+            bytes: 7,
+        };
+        match generation {
+            Some(9) => Err(NotAccepted::Unknown("generation 9 is not kept".to_owned())),
+            _ => Ok(ConfigStatus {
+                serving: 3,
+                history: vec![shown.clone()],
+                shown,
+                file: Some("/etc/staunch.toml".to_owned()),
+                text: "a = \"…\"\n".to_owned(),
+                pending: Some(Awaited { generation: 3, back_to: 2, seconds_left: 42 }),
+                last_change: None,
+                refused: 0,
+                taken_back: 1,
+            }),
+        }
+    }
+
+    fn apply(&self, text: String, confirm: Option<Duration>) -> Accepting<'_> {
+        let seconds = confirm.map(|time| time.as_secs());
+        let answer = if text == "good" {
+            let pending = seconds.map(|seconds_left| Awaited { generation: 4, back_to: 3, seconds_left });
+            Ok(Accepted { generation: 4, pending })
+        } else {
+            let place = crate::config::Place { line: 3, column: 7 };
+            let fault = crate::config::Fault::new(place, "unknown key").with_hint("did you mean `a`?".to_owned());
+            Err(NotAccepted::Faulty(crate::config::Faults { file: None, faults: vec![fault] }))
+        };
+        Box::pin(async { answer })
+    }
+
+    fn confirm(&self) -> Result<Accepted, NotAccepted> {
+        Err(NotAccepted::Conflict("no configuration waits".to_owned()))
+    }
+
+    fn roll_back(&self, to: Option<u64>) -> Accepting<'_> {
+        Box::pin(async move { Ok(Accepted { generation: 100 + to.unwrap_or(0), pending: None }) })
+    }
+
+    fn reload(&self) -> Accepting<'_> {
+        Box::pin(async { Err(NotAccepted::Broken("it broke".to_owned())) })
+    }
+
     fn upgrade(&self) -> Upgrading<'_> {
         let answer = if self.ready() { Ok(Upgraded { pid: 7 }) } else { Err(NotUpgraded::Draining) };
         Box::pin(async { answer })
@@ -430,4 +480,48 @@ async fn the_process_is_drained_and_replaced_by_a_post() {
     assert_eq!([&page, &looked, &upgraded, &drained, &late].map(|answer| status(answer)), [403, 405, 200, 202, 409]);
     assert_eq!((body(&upgraded), body(&drained)), ("{\"pid\":7}", "{\"draining\":true}"));
     assert_eq!(body(&late), "{\"error\":\"this process ends already\"}");
+}
+
+#[tokio::test]
+async fn a_configuration_is_shown_and_changed() {
+    let server = Server::start(None).await;
+    let post = async |path: &str, text: &str| {
+        let length = text.len();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+        server.ask(&(head + text)).await
+    };
+
+    for (answer, code, words) in [
+        (server.get("/api/config").await, 200, "\"text\":\"a = \\\"…\\\"\\n\""),
+        (server.get("/api/config?generation=2").await, 200, "\"serving\":3,\"generation\":2"),
+        (server.get("/api/config?generation=9").await, 404, "generation 9 is not kept"),
+        (server.get("/api/config?generation=x").await, 400, "generation=N"),
+        (post("/api/config", "good").await, 200, "{\"generation\":4,\"pending\":null}"),
+        (post("/api/config?confirm=1m30s", "good").await, 200, "\"back_to\":3,\"seconds_left\":90"),
+        (post("/api/config?confirm=0s", "good").await, 400, "duration"),
+        (post("/api/config?confirm=25h", "good").await, 400, "a day at most"),
+        (post("/api/config?confirm=", "good").await, 400, "duration"),
+        (post("/api/config?force=true", "good").await, 400, "nothing else"),
+        (post("/api/config", "bad").await, 422, "\"faults\":[{\"line\":3,\"column\":7,\"message\":\"unknown key\""),
+        (post("/api/config/confirm", "").await, 409, "no configuration waits"),
+        (post("/api/config/rollback", "").await, 200, "\"generation\":100"),
+        (post("/api/config/rollback?to=2", "").await, 200, "\"generation\":102"),
+        (post("/api/config/rollback?to=-2", "").await, 400, "to=N"),
+        (post("/api/config/reload", "").await, 500, "it broke"),
+        (server.get("/api/config/reload").await, 405, "no such method"),
+    ] {
+        assert_eq!(status(&answer), code, "{answer}");
+        assert!(body(&answer).contains(words), "{words} in {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_web_page_changes_no_configuration_without_a_token() {
+    let server = Server::start(None).await;
+
+    for path in ["", "/confirm", "/rollback", "/reload"] {
+        let head =
+            format!("POST /api/config{path} HTTP/1.1\r\nhost: a\r\norigin: http://a\r\nconnection: close\r\n\r\n");
+        assert_eq!(status(&server.ask(&head).await), 403, "for {path}");
+    }
 }

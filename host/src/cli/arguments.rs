@@ -1,6 +1,7 @@
 //! What can be written behind `staunch`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use staunch::config::ListenAddress;
@@ -36,6 +37,29 @@ pub(super) enum Command {
         #[arg(short, long, value_name = "FILE", default_value = DEFAULT_FILE)]
         config: PathBuf,
     },
+    /// Has a running proxy serve this configuration. Relative paths in it begin where those of the one before did.
+    Apply {
+        /// The configuration.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Goes back after this time unless it is confirmed, and at once when a route does clearly worse.
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        confirm: Option<Duration>,
+        #[command(flatten)]
+        remote: RemoteArguments,
+    },
+    /// Has the configuration stay that was applied with `--confirm`.
+    Confirm(RemoteArguments),
+    /// Has a running proxy serve an earlier configuration again: the one before, or the one of a number.
+    Rollback {
+        /// The generation, as `/api/config` lists it.
+        #[arg(value_name = "N")]
+        generation: Option<u64>,
+        #[command(flatten)]
+        remote: RemoteArguments,
+    },
+    /// Has a running proxy read its configuration again.
+    Reload(RemoteArguments),
     /// Has a new process of the same program take over a running proxy's sockets; the old one finishes and ends.
     Upgrade(RemoteArguments),
     /// Has a running proxy finish what is in flight and end.
@@ -91,6 +115,10 @@ impl Command {
     pub(super) fn run(config: Option<PathBuf>) -> Self {
         Self::Run { config: config.unwrap_or_else(|| PathBuf::from(DEFAULT_FILE)) }
     }
+}
+
+fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+    humantime::parse_duration(text)
 }
 
 const DEFAULT_FILE: &str = "staunch.toml";
@@ -152,6 +180,19 @@ mod tests {
     }
 
     #[test]
+    fn a_configuration_is_applied_and_gone_back_from() {
+        let apply = parse("staunch apply new.toml --confirm 1m30s --admin 127.0.0.1:1").unwrap().command;
+        let Some(Command::Apply { file, confirm, remote }) = apply else { panic!("it was to be applied") };
+        let back = parse("staunch rollback 7 -c a.toml").unwrap().command;
+        let Some(Command::Rollback { generation, remote: other }) = back else { panic!("it was to go back") };
+
+        assert_eq!((file.as_os_str(), confirm), ("new.toml".as_ref(), Some(Duration::from_secs(90))));
+        assert!(remote.admin.is_some());
+        assert_eq!((generation, other.config.as_os_str()), (Some(7), "a.toml".as_ref()));
+        assert!(matches!(parse("staunch rollback").unwrap().command, Some(Command::Rollback { generation: None, .. })));
+    }
+
+    #[test]
     fn wrong_arguments_end_with_2() {
         for line in [
             "staunch",
@@ -159,6 +200,9 @@ mod tests {
             "staunch proxy",
             "staunch run -x",
             "staunch -c a run",
+            "staunch apply",
+            "staunch apply a --confirm 60",
+            "staunch rollback first",
             "staunch proxy --to a:1 --listen x",
         ] {
             let error = parse(line).unwrap_err();

@@ -81,16 +81,12 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
     let config = arguments.config;
     match arguments.command.unwrap_or_else(|| Command::run(config)) {
         Command::Run { config } => run::run(&config),
-        Command::Upgrade(arguments) => {
-            let upgraded = Remote::of(&arguments)?.post("/api/upgrade", &[])?;
-            say(format_args!("the process {} serves", upgraded["pid"]));
-            Ok(())
-        }
-        Command::Drain(arguments) => {
-            Remote::of(&arguments)?.post("/api/drain", &[])?;
-            say("it drains");
-            Ok(())
-        }
+        Command::Apply { file, confirm, remote } => remote::apply(&Remote::of(&remote)?, &file, confirm),
+        Command::Confirm(arguments) => remote::confirm(&Remote::of(&arguments)?),
+        Command::Rollback { generation, remote } => remote::roll_back(&Remote::of(&remote)?, generation),
+        Command::Reload(arguments) => remote::reload(&Remote::of(&arguments)?),
+        Command::Upgrade(arguments) => remote::upgrade(&Remote::of(&arguments)?),
+        Command::Drain(arguments) => remote::drain(&Remote::of(&arguments)?),
         Command::Check { config } => check::check(&config),
         Command::Proxy(arguments) => run::serve(proxy::config(&arguments)),
         Command::Demo(arguments) => demo::run(&arguments),

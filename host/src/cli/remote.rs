@@ -1,16 +1,18 @@
 //! A running proxy, spoken to over its admin server.
 
 use std::env;
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 use staunch::config::{Admin, ListenAddress};
 
-use super::Failure;
 use super::arguments::RemoteArguments;
+use super::{Failure, say};
 
 /// The longest wait for an answer: longer than an upgrade may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -18,6 +20,57 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const LONGEST_ANSWER: u64 = 64 << 20;
 /// The variable with the token.
 const TOKEN: &str = "STAUNCH_ADMIN_TOKEN";
+
+/// `staunch apply`.
+pub(super) fn apply(remote: &Remote, file: &Path, confirm: Option<Duration>) -> Result<(), Failure> {
+    let text = fs::read(file).map_err(|error| Failure::bad(format_args!("{}: {error}", file.display())))?;
+    let query = confirm.map(|time| format!("?confirm={}ms", time.as_millis())).unwrap_or_default();
+    let accepted = remote.post(&format!("/api/config{query}"), &text)?;
+    serves(&accepted);
+    if let Some(pending) = accepted["pending"].as_object() {
+        let (left, back_to) = (&pending["seconds_left"], &pending["back_to"]);
+        say(format_args!("it goes back to generation {back_to} in {left} s unless `staunch confirm` is said"));
+    }
+    Ok(())
+}
+
+/// `staunch confirm`.
+pub(super) fn confirm(remote: &Remote) -> Result<(), Failure> {
+    let confirmed = remote.post("/api/config/confirm", &[])?;
+    say(format_args!("generation {} stays", confirmed["generation"]));
+    Ok(())
+}
+
+/// `staunch rollback`.
+pub(super) fn roll_back(remote: &Remote, to: Option<u64>) -> Result<(), Failure> {
+    let query = to.map(|number| format!("?to={number}")).unwrap_or_default();
+    serves(&remote.post(&format!("/api/config/rollback{query}"), &[])?);
+    Ok(())
+}
+
+/// `staunch reload`.
+pub(super) fn reload(remote: &Remote) -> Result<(), Failure> {
+    serves(&remote.post("/api/config/reload", &[])?);
+    Ok(())
+}
+
+/// `staunch upgrade`.
+pub(super) fn upgrade(remote: &Remote) -> Result<(), Failure> {
+    let upgraded = remote.post("/api/upgrade", &[])?;
+    say(format_args!("the process {} serves", upgraded["pid"]));
+    Ok(())
+}
+
+/// `staunch drain`.
+pub(super) fn drain(remote: &Remote) -> Result<(), Failure> {
+    remote.post("/api/drain", &[])?;
+    say("it drains");
+    Ok(())
+}
+
+fn serves(accepted: &Value) {
+    say(format_args!("generation {} serves", accepted["generation"]));
+}
 
 /// Where a running proxy answers its operator.
 #[derive(Debug)]

@@ -19,12 +19,12 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
 
 /// Serves until a signal ends it, or a new process takes over.
 pub(super) fn serve(config: Result<Config, Failure>) -> Result<(), Failure> {
-    let no_name = |error| Failure::internal(format_args!("this program does not find itself: {error}"));
-    let program = program::this().map_err(no_name)?;
+    let program = program::this()
+        .inspect_err(|error| warn!(%error, "there will be no upgrade: this program does not find itself"));
     let unusable = |error| Failure::Arguments(format!("the sockets that were handed over cannot be used: {error}"));
     let (inherited, predecessor) = Inherited::from_environment().map_err(unusable)?;
     let supervisor = Supervisor::from_environment();
-    let process = Process { inherited, program: Some(program), supervisor: supervisor.clone() };
+    let process = Process { inherited, program: program.ok(), supervisor: supervisor.clone() };
     let started = config.and_then(|config| start_in(process, config));
     match (&started, predecessor) {
         // It tells the service manager which process is the service now.

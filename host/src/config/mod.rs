@@ -17,6 +17,7 @@ mod health;
 mod limit;
 mod listener;
 mod maintenance;
+mod mask;
 mod network;
 mod overload;
 mod passive;
@@ -51,6 +52,7 @@ pub use health::{ExchangeCheck, Expected, GrpcCheck, HealthCheck, HealthCheckKin
 pub use limit::{ConcurrencyLimit, Priority};
 pub use listener::{ListenAddress, Listener};
 pub use maintenance::Maintenance;
+pub use mask::masked;
 pub use network::Network;
 pub use overload::{Breaker, Concurrency, Queue};
 pub use passive::{Consecutive, FailurePercentage, OutlierDetection, Passive, SuccessRate, WindowPassive};

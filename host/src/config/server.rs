@@ -1,10 +1,11 @@
 //! What holds for every listener and worker.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error_pages::ErrorPages;
-use super::fault::Fault;
+use super::fault::{BadValue, Fault};
 use super::maintenance::Maintenance;
 use super::reader::{DurationOrZero, Read, Reader, Scope};
 use super::tree::{Kind, Value};
@@ -17,6 +18,9 @@ pub struct Server {
     pub workers: Option<NonZeroUsize>,
     /// Whether a changed configuration file takes over by itself.
     pub watch: bool,
+    /// The folder where accepted configurations are kept, so that `staunch rollback` knows them after a restart; absent:
+    /// they are known until the process ends. The proxy writes to it, the folder has to be there.
+    pub state: Option<PathBuf>,
     /// How long in-flight exchanges may take to finish after a stop was asked for ("30s").
     pub drain_timeout: Duration,
     /// For a whole request head ("60s", nginx's `client_header_timeout`).
@@ -68,6 +72,7 @@ impl Default for Server {
         Self {
             workers: None,
             watch: false,
+            state: None,
             drain_timeout: Duration::from_secs(30),
             client_header_timeout: Duration::from_secs(60),
             client_body_timeout: Duration::from_secs(60),
@@ -95,6 +100,11 @@ impl Server {
         let workers = reader.optional::<Workers>("workers").and_then(|workers| workers.0);
         let mut server = Self { workers, ..Self::default() };
         reader.set("watch", &mut server.watch);
+        let state = reader.parse("state", |text| match text {
+            "" => Err(BadValue::new("the folder is empty").with_hint("leave the key out to keep no state".to_owned())),
+            folder => Ok(PathBuf::from(folder)),
+        });
+        server.state = state.map(|folder| reader.scope.resolve(folder));
         if let Some(DurationOrZero(timeout)) = reader.optional("drain_timeout") {
             server.drain_timeout = timeout;
         }

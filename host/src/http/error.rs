@@ -159,6 +159,11 @@ impl ExchangeError {
         }
     }
 
+    /// Whether an upstream is to blame.
+    pub(crate) fn is_upstreams(&self) -> bool {
+        self.name().starts_with("upstream_")
+    }
+
     /// What it means for the upstream that was asked; nothing when the upstream is not to blame.
     pub(crate) fn condition(&self) -> Option<Condition> {
         let error = match self {

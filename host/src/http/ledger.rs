@@ -28,7 +28,8 @@ impl Ledger {
     ) {
         let duration = exchange.started.elapsed();
         let status = exchange.response.status;
-        route.unwrap_or(&self.metrics.unrouted).finished(status, duration, received, sent);
+        let broken = error.is_some_and(ExchangeError::is_upstreams);
+        route.unwrap_or(&self.metrics.unrouted).finished(status, duration, received, sent, broken);
         if let Some(timeout) = error.and_then(ExchangeError::timeout) {
             self.metrics.timed_out(timeout);
         }

@@ -3,10 +3,12 @@
 mod assembly;
 mod blueprint;
 mod crew;
+mod generations;
 mod guards;
 mod operation;
 mod orders;
 mod parts;
+mod probation;
 mod running;
 mod supervisor;
 mod turnover;
@@ -33,6 +35,7 @@ pub use supervisor::Supervisor;
 pub use upgrade::Program;
 
 use crew::Crew;
+use operation::Operation;
 use parts::{Built, Parts};
 use running::{Running, cannot_listen};
 use upgrade::Upgrade;
@@ -119,8 +122,10 @@ impl Proxy {
         };
         let metrics = Arc::new(Metrics::new(workers));
         let (drain, stop, ended) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let running =
-            Arc::new(Running::new(host, metrics.clone(), drain.clone(), parts.clone(), bound.clone(), access_log));
+        let history = generations::remembered(config);
+        let generation = history.number_at_start(&config.text);
+        let running = Running::new(host, metrics, drain.clone(), parts.clone(), bound.clone(), access_log, generation);
+        let running = Arc::new(running);
         let (crew, falls) = Crew::new(running.clone(), stop.clone());
         let mut proxy = Self {
             addresses: bound.iter().map(|bound| bound.address.clone()).collect(),
@@ -155,9 +160,10 @@ impl Proxy {
             }
         }
 
-        let upgrade = Arc::new(Upgrade::new(program, running.clone(), supervisor));
+        let upgrade = Arc::new(Upgrade::new(program, running.clone(), supervisor.clone()));
+        let operation = Arc::new(Operation::new(running, supervisor, history));
         let control = Control {
-            running,
+            operation,
             reread: proxy.reread.clone(),
             upgrade,
             asked_to_upgrade: proxy.upgrade.clone(),

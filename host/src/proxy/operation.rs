@@ -12,16 +12,16 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
-use tracing::{error, info, warn};
+use tracing::warn;
 
-use crate::config::Config;
+use crate::proxy::generations::{Generations, History};
 use crate::proxy::parts::Parts;
-use crate::proxy::running::{NotApplied, Running};
+use crate::proxy::running::Running;
+use crate::proxy::supervisor::Supervisor;
 use crate::proxy::turnover::Turnover;
 
 /// Time between two looks at files and probations.
@@ -31,14 +31,15 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(super) struct Operation {
     pub(super) running: Arc<Running>,
     pub(super) turnover: Arc<Turnover>,
-    /// Configurations that were read again and did not take over.
-    refused: AtomicU64,
+    pub(super) generations: Arc<Generations>,
 }
 
 impl Operation {
-    pub(super) fn new(running: Arc<Running>) -> Self {
+    /// `history`: the configurations that are known of earlier processes.
+    pub(super) fn new(running: Arc<Running>, supervisor: Supervisor, history: History) -> Self {
         let turnover = Arc::new(Turnover::new(running.clone()));
-        Self { running, turnover, refused: AtomicU64::new(0) }
+        let generations = Arc::new(Generations::new(running.clone(), turnover.clone(), supervisor, history));
+        Self { running, turnover, generations }
     }
 
     /// Looks after plugins and the configuration until it is dropped. `reread` asks for all files to be read again.
@@ -51,7 +52,8 @@ impl Operation {
                 () = reread.notified() => {
                     let operation = self.clone();
                     tokio::task::spawn_local(async move {
-                        operation.reload().await;
+                        // What became of it is logged there.
+                        let _ = operation.generations.reload().await;
                         operation.read_plugins().await;
                     });
                 }
@@ -67,51 +69,18 @@ impl Operation {
                         });
                     }
                     self.turnover.judge().await;
+                    self.generations.look();
                 }
             }
         }
-    }
-
-    /// Has a configuration serve. Answers its number.
-    ///
-    /// # Errors
-    /// When it does not; what served serves on.
-    pub(super) async fn apply(&self, config: Config) -> Result<u64, NotApplied> {
-        for warning in &config.warnings {
-            warn!("{warning}");
-        }
-        let applied = self.running.apply(config).await?;
-        self.turnover.settle_all_but(&applied.kept);
-        info!(generation = applied.generation, "another configuration serves");
-        Ok(applied.generation)
-    }
-
-    /// Configurations that were read again and did not take over.
-    pub(super) fn refused(&self) -> u64 {
-        self.refused.load(Relaxed)
     }
 
     /// Has the configuration's file serve if it says something else than what was read last.
     async fn reload_changed(&self) {
         let config = &self.running.parts().config;
         if config.file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()).is_some_and(|t| t != config.text) {
-            self.reload().await;
-        }
-    }
-
-    /// Reads the configuration's file again and has it serve.
-    async fn reload(&self) {
-        let Some(file) = self.running.parts().config.file.clone() else { return };
-        info!(file = %file.display(), "reading the configuration again");
-        let loaded = tokio::task::spawn_blocking(move || Config::load(&file)).await;
-        let applied = match loaded {
-            Ok(Ok(config)) => self.apply(config).await,
-            Ok(Err(faults)) => Err(NotApplied::Faults(faults)),
-            Err(_) => Err(NotApplied::Broken),
-        };
-        if let Err(not) = applied {
-            self.refused.fetch_add(1, Relaxed);
-            error!("nothing was changed, what served serves on:\n{not}");
+            // What became of it is logged there.
+            let _ = self.generations.reload().await;
         }
     }
 

@@ -80,6 +80,7 @@ impl Running {
         parts: Arc<Parts>,
         bound: Vec<Arc<Bound>>,
         access_log: Option<Arc<AccessLog>>,
+        generation: u64,
     ) -> Self {
         Self {
             host,
@@ -91,7 +92,7 @@ impl Running {
             parts: watch::Sender::new(parts),
             bound: Mutex::new(bound),
             access_log: Mutex::new(access_log),
-            generation: AtomicU64::new(1),
+            generation: AtomicU64::new(generation),
         }
     }
 

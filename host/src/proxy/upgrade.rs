@@ -199,7 +199,7 @@ mod tests {
         let parts = Parts::build(Config::default(), &host, 1, None).map(|built| built.parts).unwrap();
         let metrics = Arc::new(Metrics::new(1));
         let bound = vec![Arc::new(bound)];
-        let running = Running::new(host, metrics, CancellationToken::new(), Arc::new(parts), bound, None);
+        let running = Running::new(host, metrics, CancellationToken::new(), Arc::new(parts), bound, None, 1);
         let program = Program {
             path: "/bin/bash".into(),
             arguments: ["-c", script].map(Into::into).to_vec(),

@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin::{
-    self, AdminListener, AdminState, CheckStatus, ClosedBy, Closing, EndpointPatch, EndpointState, EndpointStatus,
-    MaintenanceStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue, PluginStatus, Replacing,
-    RouteClosing, Upgrading, UpstreamStatus, Window,
+    self, Accepted, Accepting, AdminListener, AdminState, CheckStatus, ClosedBy, Closing, ConfigStatus, EndpointPatch,
+    EndpointState, EndpointStatus, MaintenanceStatus, NotAccepted, PluginFaults, PluginKind, PluginMetric,
+    PluginMetricValue, PluginStatus, Replacing, RouteClosing, Upgrading, UpstreamStatus, Window,
 };
 use crate::admission::{Admission, MEMORY_INTERVAL};
 use crate::checks::{CheckResult, Checks, LastCheck};
@@ -27,7 +27,6 @@ use crate::proxy::crew::Crew;
 use crate::proxy::guards;
 use crate::proxy::operation::Operation;
 use crate::proxy::parts::{Parts, Placed};
-use crate::proxy::running::Running;
 use crate::proxy::upgrade::{self, Upgrade};
 use crate::telemetry::exposition::{self, Exposition};
 use crate::upstream::Shared;
@@ -36,7 +35,7 @@ use crate::upstream::health::{EndpointOrder, Said, Standing};
 
 /// What the control thread is started with.
 pub(super) struct Control {
-    pub(super) running: Arc<Running>,
+    pub(super) operation: Arc<Operation>,
     /// Tells when the configuration and the files of plugins are to be read again.
     pub(super) reread: Arc<Notify>,
     pub(super) upgrade: Arc<Upgrade>,
@@ -60,8 +59,8 @@ impl Control {
     }
 
     async fn serve(self) {
-        let Self { running, reread, upgrade, asked_to_upgrade, admin, crew, falls, ended } = self;
-        let operation = Arc::new(Operation::new(running.clone()));
+        let Self { operation, reread, upgrade, asked_to_upgrade, admin, crew, falls, ended } = self;
+        let running = operation.running.clone();
         // They end with the thread.
         tokio::task::spawn_local(operation.clone().run(reread));
         tokio::task::spawn_local(watch_memory(running.admission.clone()));
@@ -220,9 +219,16 @@ impl Window for Glass {
         let help = "The number of the configuration that serves.";
         out.family("staunch_config_generation", exposition::Kind::Gauge, help);
         out.sample(&[], running.generation());
-        let help = "Configurations that were read again, were faulty, and changed nothing.";
+        let generations = &self.reach.operation.generations;
+        let help = "Configurations that came, were faulty, and changed nothing.";
         out.family("staunch_config_refused_total", exposition::Kind::Counter, help);
-        out.sample(&[], self.reach.operation.refused());
+        out.sample(&[], generations.refused());
+        let help = "Configurations that were not confirmed, or did worse, and were taken back.";
+        out.family("staunch_config_taken_back_total", exposition::Kind::Counter, help);
+        out.sample(&[], generations.taken_back());
+        let help = "1 while a configuration waits for its confirmation.";
+        out.family("staunch_config_pending", exposition::Kind::Gauge, help);
+        out.sample(&[], u64::from(generations.is_pending()));
         if let Some(log) = running.access_log() {
             log.write_metrics(out);
         }
@@ -276,6 +282,26 @@ impl Window for Glass {
     fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_> {
         let plugin = plugin.to_owned();
         Box::pin(async move { self.reach.operation.turnover.replace(&plugin, file, force).await })
+    }
+
+    fn config(&self, generation: Option<u64>) -> Result<ConfigStatus, NotAccepted> {
+        self.reach.operation.generations.status(generation)
+    }
+
+    fn apply(&self, text: String, confirm: Option<Duration>) -> Accepting<'_> {
+        Box::pin(self.reach.operation.generations.accept(text, confirm))
+    }
+
+    fn confirm(&self) -> Result<Accepted, NotAccepted> {
+        self.reach.operation.generations.confirm()
+    }
+
+    fn roll_back(&self, to: Option<u64>) -> Accepting<'_> {
+        Box::pin(self.reach.operation.generations.roll_back(to))
+    }
+
+    fn reload(&self) -> Accepting<'_> {
+        Box::pin(self.reach.operation.generations.reload())
     }
 
     fn upgrade(&self) -> Upgrading<'_> {

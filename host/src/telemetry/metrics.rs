@@ -9,8 +9,8 @@
 //! becomes a label.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -62,6 +62,16 @@ pub struct RouteMetrics {
     fallback_logged: AtomicU64,
     /// Requests that were refused because of the route's `concurrency_limit`.
     pub limited: Counter,
+    /// Made for the first request: most routes of a large configuration are quiet.
+    judged: OnceLock<Box<Judged>>,
+}
+
+/// By what a route is compared with what it was.
+#[derive(Debug, Default)]
+struct Judged {
+    /// Responses that broke off though their status was none of an error.
+    broken: Counter,
+    latencies: Latencies,
 }
 
 /// What one worker counts of one upstream.
@@ -162,6 +172,22 @@ impl Metrics {
     /// When there is no such worker.
     pub fn worker(&self, index: usize) -> Arc<WorkerMetrics> {
         self.workers[index].clone()
+    }
+
+    /// What requests came to by route, added up over the workers, those without a route under the empty name. Routes
+    /// that nobody asked for are left out.
+    pub fn route_outcomes(&self) -> BTreeMap<Arc<str>, Outcomes> {
+        let mut outcomes = BTreeMap::<Arc<str>, Outcomes>::new();
+        for worker in &self.workers {
+            if worker.unrouted.judged.get().is_some() {
+                outcomes.entry(Arc::from("")).or_default().add_route(&worker.unrouted);
+            }
+            let routes = worker.routes.lock();
+            for (name, route) in routes.iter().filter(|(_, route)| route.judged.get().is_some()) {
+                outcomes.entry(name.clone()).or_default().add_route(route);
+            }
+        }
+        outcomes
     }
 
     /// What requests to an upstream came to, added up over the workers.
@@ -378,10 +404,17 @@ impl Drop for OpenConnection {
 
 impl RouteMetrics {
     /// Counts a finished exchange. `status` is the one the client got, or 0 when it got none; the bytes are those of
-    /// the bodies.
-    pub fn finished(&self, status: u16, duration: Duration, received: u64, sent: u64) {
+    /// the bodies. `broken`: an upstream did not send the response whole.
+    pub fn finished(&self, status: u16, duration: Duration, received: u64, sent: u64, broken: bool) {
         let class = usize::from(status / 100);
         self.requests[if class < CLASSES.len() { class } else { 0 }].increment();
+        if (2..CLASSES.len()).contains(&class) {
+            let judged = self.judged.get_or_init(Box::default);
+            judged.latencies.observe(duration);
+            if broken && class < 5 {
+                judged.broken.increment();
+            }
+        }
         self.duration.observe(duration);
         self.received.add(received);
         self.sent.add(sent);
@@ -589,6 +622,14 @@ impl Outcomes {
         self.times.add(&upstream.latencies);
     }
 
+    fn add_route(&mut self, route: &RouteMetrics) {
+        let Some(judged) = route.judged.get() else { return };
+        self.requests += (2..CLASSES.len()).map(|class| route.requests[class].value()).sum::<u64>();
+        self.errors += route.requests[5].value() + judged.broken.value();
+        self.refusals += route.requests[4].value();
+        self.times.add(&judged.latencies);
+    }
+
     /// What came since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
@@ -655,9 +696,9 @@ mod tests {
             let worker = metrics.worker(index);
             std::mem::forget(worker.connection_opened());
             worker.timed_out(Timeout::UpstreamRead);
-            worker.unrouted.finished(404, Duration::ZERO, 0, 9);
+            worker.unrouted.finished(404, Duration::ZERO, 0, 9, false);
             let route = worker.route("shop/");
-            route.finished(200, Duration::from_millis(3), 5, 7);
+            route.finished(200, Duration::from_millis(3), 5, 7, false);
             route.fell_back("shop/", Some(Condition::Timeout), FellBack::Failed("upstream_read_timeout"), "file");
             route.fell_back("shop/", None, FellBack::Status(503), "respond");
             let upstream = worker.upstream("api");
@@ -754,8 +795,28 @@ mod tests {
     #[test]
     fn a_status_out_of_range_counts_as_no_response() {
         let metrics = Metrics::new(1);
-        metrics.worker(0).route("r").finished(999, Duration::ZERO, 0, 0);
+        metrics.worker(0).route("r").finished(999, Duration::ZERO, 0, 0, false);
 
         assert!(text(&metrics).contains("{route=\"r\",status=\"none\"} 1"));
+    }
+
+    #[test]
+    fn a_route_is_judged_by_whole_answers_and_not_by_clients_that_left() {
+        let metrics = Metrics::new(2);
+        let finished = |worker: usize, status, broken| {
+            metrics.worker(worker).route("r").finished(status, Duration::from_millis(2), 0, 0, broken);
+        };
+        for (worker, status, broken) in
+            [(0, 200, false), (1, 200, true), (0, 404, false), (1, 502, true), (0, 0, false), (0, 101, false)]
+        {
+            finished(worker, status, broken);
+        }
+        metrics.worker(0).route("quiet");
+
+        let outcomes = metrics.route_outcomes();
+
+        assert_eq!(outcomes.keys().map(|name| &**name).collect::<Vec<_>>(), ["r"]);
+        let Outcomes { requests, errors, refusals, ref times } = outcomes["r"];
+        assert_eq!((requests, errors, refusals, times.count()), (4, 2, 1, 4));
     }
 }

@@ -15,6 +15,7 @@ fn parse(text: &str) -> Result<Config, Faults> {
 const EXAMPLE: &str = r#"
 [server]
 workers = "auto"
+state = "state"
 drain_timeout = "30s"
 client_header_timeout = "60s"
 client_body_timeout = "60s"
@@ -164,6 +165,7 @@ fn server_admin_and_log_are_read() {
     let config = example();
 
     let server = Server {
+        state: Some("/etc/staunch/state".into()),
         client_send_timeout: seconds(45),
         client_min_rate: Some(500),
         client_keepalive_min_timeout: seconds(0),
@@ -465,6 +467,7 @@ fn bodies_are_read_from_files_beside_the_configuration() {
 const DEFAULTS: &str = r#"Server {
     workers: None,
     watch: false,
+    state: None,
     drain_timeout: 30s,
     client_header_timeout: 60s,
     client_body_timeout: 60s,
@@ -775,4 +778,21 @@ fn what_is_not_written_has_its_default() {
         plain(format!("{:?}", config.plugins)),
         plain(format!("{:?}", [Plugin { path: Some("/p.wasm".into()), ..Plugin::new("p") }]))
     );
+}
+
+#[test]
+fn the_admin_server_is_found_whatever_is_wrong_with_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("staunch.toml");
+    let load = |text: &str| {
+        fs::write(&file, text).unwrap();
+        Admin::load(&file).map(|admin| admin.map(|admin| admin.address.to_string()))
+    };
+    let beside = format!("unix:{}", folder.path().join("a.sock").display());
+
+    assert_eq!(load("[[listeners]]\nadress = 1\n[admin]\naddress = \"127.0.0.1:1\"\n"), Ok(Some("127.0.0.1:1".into())));
+    assert_eq!(load("[admin]\naddress = \"unix:a.sock\"\n[upstreams.\n"), Ok(Some(beside)));
+    assert_eq!(load("[server]\nworkers = 0\n"), Ok(None));
+    assert!(load("[admin]\naddress = \"localhost\"\n").is_err());
+    assert!(load("[admin\n").is_err() && Admin::load(&folder.path().join("gone")).is_err());
 }

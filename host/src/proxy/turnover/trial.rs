@@ -11,10 +11,11 @@ use tracing::{info, warn};
 use super::{MOST_REFUSED, Renewal, Turnover};
 use crate::admin::{ChangeKind, RefusedVersion, Standing, Trial};
 use crate::config;
-use crate::plugins::{Probation, Use, Verdict};
+use crate::plugins::Use;
 use crate::proxy::blueprint::Seat;
 use crate::proxy::orders::Order;
 use crate::proxy::parts::Placed;
+use crate::proxy::probation::{Probation, Verdict};
 use crate::proxy::running::wait_for;
 use crate::telemetry::metrics::Outcomes;
 
@@ -115,7 +116,11 @@ impl Turnover {
                     Some(judge) => judge.probation.before().clone(),
                     None => begin.since(&self.marked(&upstreams)),
                 };
-                Judge { seat: renewal.seat.clone(), upstreams, probation: Probation::new(until, before, begin) }
+                Judge {
+                    seat: renewal.seat.clone(),
+                    upstreams,
+                    probation: Probation::new("its upstream's", until, before, begin),
+                }
             })
             .collect();
         let previous = match earlier {

@@ -1,9 +1,10 @@
-//! Whether a version that took over does worse than the one before: a state machine without a clock.
+//! Whether what took over does worse than what was before, be it a plugin's version or a configuration: a state machine
+//! without a clock.
 //!
 //! # When is it worse?
 //!
-//! After three faults at once. Otherwise what its upstream answered is compared with what it answered in the minutes
-//! before: the share of errors, and how long answers took, at the median and at two percentiles. A difference counts
+//! After three faults at once. Otherwise what an upstream or a route answered is compared with what it answered in the
+//! minutes before: the share of errors, and how long answers took, at the median and at two percentiles. A difference counts
 //! when it is large and when chance does not make it: a test of two proportions has to leave less than one doubt in
 //! ten thousand, twice in a row and the second time on fresh requests alone. With few requests nothing is said.
 
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::telemetry::metrics::Outcomes;
 
-/// Faults of a version that end its probation.
+/// Faults that end a probation.
 const FAULTS: u64 = 3;
 /// Requests that each side of a comparison must have.
 const FEWEST: u64 = 100;
@@ -24,9 +25,11 @@ const DOUBT: Duration = Duration::from_secs(1);
 /// What a time must have grown by, at the least.
 const LONGER: Duration = Duration::from_millis(5);
 
-/// A version on probation.
+/// Something on probation.
 #[derive(Debug)]
-pub struct Probation {
+pub(super) struct Probation {
+    /// Whose requests are counted, as the verdict says it.
+    whose: &'static str,
     until: Instant,
     before: Outcomes,
     /// What had been counted when it took over.
@@ -35,9 +38,9 @@ pub struct Probation {
     suspected: Option<(Instant, Outcomes)>,
 }
 
-/// What is to become of a version.
+/// What is to become of it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     Undecided,
     /// Its time has passed.
     Passed,
@@ -46,29 +49,35 @@ pub enum Verdict {
 }
 
 impl Probation {
-    /// `before`: what the version before it brought about. `begin`: all that was counted until now.
-    pub fn new(until: Instant, before: Outcomes, begin: Outcomes) -> Self {
-        Self { until, before, begin, suspected: None }
+    /// `whose`: whose requests are counted, such as "its upstream's". `before`: what was brought about before.
+    /// `begin`: all that was counted until now.
+    pub(super) fn new(whose: &'static str, until: Instant, before: Outcomes, begin: Outcomes) -> Self {
+        Self { whose, until, before, begin, suspected: None }
     }
 
-    pub fn until(&self) -> Instant {
+    /// Whether a comparison with this can say anything.
+    pub(super) fn can_judge(before: &Outcomes) -> bool {
+        before.requests >= FEWEST
+    }
+
+    pub(super) fn until(&self) -> Instant {
         self.until
     }
 
-    /// What the version before it brought about.
-    pub fn before(&self) -> &Outcomes {
+    /// What was brought about before it.
+    pub(super) fn before(&self) -> &Outcomes {
         &self.before
     }
 
-    /// Looks at the faults of this version and at all that was counted until now.
-    pub fn look(&mut self, now: Instant, faults: u64, counted: &Outcomes) -> Verdict {
+    /// Looks at its faults and at all that was counted until now.
+    pub(super) fn look(&mut self, now: Instant, faults: u64, counted: &Outcomes) -> Verdict {
         if faults >= FAULTS {
             return Verdict::Worse(format!("it failed {faults} times"));
         }
         if now >= self.until {
             return Verdict::Passed;
         }
-        let Some(why) = worse(&self.before, &counted.since(&self.begin)) else {
+        let Some(why) = worse(self.whose, &self.before, &counted.since(&self.begin)) else {
             self.suspected = None;
             return Verdict::Undecided;
         };
@@ -80,7 +89,7 @@ impl Probation {
         if now < *since + DOUBT || fresh.requests < FEWEST {
             return Verdict::Undecided;
         }
-        if worse(&self.before, &fresh).is_some() {
+        if worse(self.whose, &self.before, &fresh).is_some() {
             return Verdict::Worse(why);
         }
         self.suspected = None;
@@ -89,7 +98,7 @@ impl Probation {
 }
 
 /// Why `after` is clearly worse than `before`, if it is.
-fn worse(before: &Outcomes, after: &Outcomes) -> Option<String> {
+fn worse(whose: &str, before: &Outcomes, after: &Outcomes) -> Option<String> {
     // A share has to grow by so much of the whole.
     for (what, growth, of) in [
         ("errors", 0.02, (|outcomes| outcomes.errors) as fn(&Outcomes) -> u64),
@@ -98,7 +107,7 @@ fn worse(before: &Outcomes, after: &Outcomes) -> Option<String> {
         let (then, now) = (Share(of(before), before.requests), Share(of(after), after.requests));
         if now.clearly_exceeds(then) && now.value() >= then.value() + growth {
             return Some(format!(
-                "{:.1}% of its upstream's requests are {what}, and {:.1}% were before",
+                "{:.1}% of {whose} requests are {what}, and {:.1}% were before",
                 now.value() * 100.0,
                 then.value() * 100.0
             ));
@@ -114,7 +123,7 @@ fn worse(before: &Outcomes, after: &Outcomes) -> Option<String> {
         if over(after).clearly_exceeds(known)
             && let Some(now) = after.times.quantile(quantile)
         {
-            return Some(format!("the {name} of its upstream's answers is {now:.1?}, and was {then:.1?} before"));
+            return Some(format!("the {name} of {whose} answers is {now:.1?}, and was {then:.1?} before"));
         }
     }
     None
@@ -157,7 +166,7 @@ mod tests {
 
     fn on_probation(before: Outcomes) -> (Probation, Instant) {
         let now = Instant::now();
-        (Probation::new(now + Duration::from_secs(60), before, Outcomes::default()), now)
+        (Probation::new("its upstream's", now + Duration::from_secs(60), before, Outcomes::default()), now)
     }
 
     /// The verdict after so many seconds with outcomes that come evenly.
