@@ -2,17 +2,18 @@
 //!
 //! A request flows down `listener` → `http` → `router` → `filters` → `upstream`. Beside them stand `config` (what the
 //! operator wrote), `telemetry` (logs and metrics), `plugins` (components behind the seams of `upstream` and
-//! `filters`), `checks` (which ask endpoints whether they are well) and `admin` (the operator's window). `proxy` knows
-//! everybody: it builds the parts from a configuration, runs a worker per core and drains them. `author` stands
-//! outside: it judges, tries and measures plugins with no proxy around them. `net` is below all: sockets with their
-//! buffers and deadlines; `replaceable` is a place whose content is swapped while requests are under way. Arrows point
-//! down, with one exception:
+//! `filters`), `checks` (which ask endpoints whether they are well), `admission` (what the process takes on at all) and
+//! `admin` (the operator's window). `proxy` knows everybody: it builds the parts from a configuration, runs a worker
+//! per core and drains them. `author` stands outside: it judges, tries and measures plugins with no proxy around them.
+//! `net` is below all: sockets with their buffers and deadlines; `replaceable` is a place whose content is swapped
+//! while requests are under way. Arrows point down, with one exception:
 //! [`http::head`], [`http::facts`] and [`http::h1`] are leaves that every module may use, and so are the two ways of a
 //! body, `http::upload` and `http::pump`.
 //!
 //! A request's whole life is one function: `serve` in `http/exchange.rs`.
 
 pub mod admin;
+mod admission;
 pub mod author;
 mod checks;
 pub mod config;

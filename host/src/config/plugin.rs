@@ -249,7 +249,7 @@ impl Plugin {
         let policies =
             [("fallback", Some(OnFailure::Fallback)), ("skip", Some(OnFailure::Skip)), ("deny", Some(OnFailure::Deny))];
         plugin.on_failure = reader.word("on_failure", &policies);
-        plugin.cpu = reader.parse("cpu", share);
+        plugin.cpu = reader.parse("cpu", value::share);
         reader.set("watch", &mut plugin.watch);
         let none = |text: &str| value::duration(text).is_ok_and(|length| length.is_zero());
         match reader.value("probation").map(|value| &value.kind) {
@@ -272,18 +272,6 @@ impl Plugin {
     }
 }
 
-/// A share of the whole, written in percent.
-fn share(text: &str) -> Result<f64, BadValue> {
-    let bad = || BadValue::new(format!("`{}` is not a share", value::shown(text)));
-    let hint = "write it like \"5%\" or \"0.5%\"";
-    let Some(number) = text.strip_suffix('%') else { return Err(bad().with_hint(hint.to_owned())) };
-    let percent: f64 = number.trim_end().parse().map_err(|_| bad().with_hint(hint.to_owned()))?;
-    if percent > 0.0 && percent <= 100.0 {
-        return Ok(percent / 100.0);
-    }
-    Err(BadValue::new("a share is above 0% and at most 100%"))
-}
-
 /// A digest in hexadecimal.
 fn sha256(text: &str) -> Result<[u8; 32], BadValue> {
     let bad = || BadValue::new("a SHA-256 digest has 64 hexadecimal digits");
@@ -301,16 +289,6 @@ fn sha256(text: &str) -> Result<[u8; 32], BadValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_share_is_written_in_percent() {
-        for (text, share_of_one) in [("5%", 0.05), ("0.5 %", 0.005), ("100%", 1.0)] {
-            assert_eq!(share(text), Ok(share_of_one), "for {text}");
-        }
-        for text in ["", "5", "%", "0%", "-1%", "101%", "nan%", "inf%"] {
-            assert!(share(text).is_err(), "for {text}");
-        }
-    }
 
     #[test]
     fn a_digest_has_64_hexadecimal_digits() {

@@ -3,7 +3,9 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::error_pages::ErrorPages;
 use super::fault::Fault;
+use super::maintenance::Maintenance;
 use super::reader::{DurationOrZero, Read, Reader, Scope};
 use super::tree::{Kind, Value};
 use super::value;
@@ -19,7 +21,7 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// For a whole request head ("60s", nginx's `client_header_timeout`).
     pub client_header_timeout: Duration,
-    /// Between two reads of a request body ("60s").
+    /// Between two reads of a request body ("60s", nginx's `client_body_timeout`).
     pub client_body_timeout: Duration,
     /// Between two writes to a client ("60s", nginx's `send_timeout`).
     pub client_send_timeout: Duration,
@@ -45,6 +47,20 @@ pub struct Server {
     pub max_target_size: usize,
     /// The longest request body, in bytes; absent: no limit. Longer: 413.
     pub max_body_size: Option<u64>,
+    /// For answers of the proxy itself that a route has no page for, and that have no route.
+    pub error_pages: ErrorPages,
+    /// Whether all routes are closed.
+    pub maintenance: Maintenance,
+    /// Connections from clients at a time, over all listeners and workers (1 to 10000000); absent: half the file
+    /// descriptors this process may have, less 256, as each may need another one to an endpoint. Further ones wait in
+    /// the kernel's queue.
+    pub max_connections: Option<usize>,
+    /// Connections of one client at a time (at least 1); absent: no limit. A client is an IPv4 address, or an IPv6
+    /// network of 64 bits. Further ones are closed at once.
+    pub max_connections_per_client: Option<u32>,
+    /// Memory of this process above which new requests get 503 with `Retry-After` and new connections wait ("2GiB"; 16
+    /// MiB to 1 PiB); absent: no limit. It ends at nine tenths of it.
+    pub memory_limit: Option<u64>,
 }
 
 impl Default for Server {
@@ -65,6 +81,11 @@ impl Default for Server {
             max_headers: 128,
             max_target_size: 8 * 1024,
             max_body_size: None,
+            error_pages: ErrorPages::default(),
+            maintenance: Maintenance::default(),
+            max_connections: None,
+            max_connections_per_client: None,
+            memory_limit: None,
         }
     }
 }
@@ -89,8 +110,13 @@ impl Server {
         reader.set_size("max_header_size", 1 << 10..=16 << 20, &mut server.max_header_size);
         reader.set_number("max_headers", 1..=4096, &mut server.max_headers);
         reader.set_size("max_target_size", 64..=16 << 20, &mut server.max_target_size);
+        server.max_connections = reader.number("max_connections", 1..=10_000_000);
+        server.max_connections_per_client = reader.number("max_connections_per_client", 1..=i64::from(i32::MAX));
+        server.memory_limit = reader.size("memory_limit", 16 << 20..=1 << 50);
         server.client_min_rate = reader.size("client_min_rate", 1..=u64::MAX);
         server.max_body_size = reader.size("max_body_size", 0..=u64::MAX);
+        server.error_pages = ErrorPages::read(&mut reader);
+        server.maintenance = Maintenance::read(&mut reader);
         server
     }
 }

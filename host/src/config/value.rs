@@ -86,6 +86,18 @@ pub(super) fn written_size(bytes: u64) -> String {
     format!("{}{name}", bytes / factor)
 }
 
+/// A share of the whole, written in percent.
+pub(super) fn share(text: &str) -> Result<f64, BadValue> {
+    let bad = || BadValue::new(format!("`{}` is not a share", shown(text)));
+    let hint = "write it like \"5%\" or \"0.5%\"";
+    let Some(number) = text.strip_suffix('%') else { return Err(bad().with_hint(hint.to_owned())) };
+    let percent: f64 = number.trim_end().parse().map_err(|_| bad().with_hint(hint.to_owned()))?;
+    if percent > 0.0 && percent <= 100.0 {
+        return Ok(percent / 100.0);
+    }
+    Err(BadValue::new("a share is above 0% and at most 100%"))
+}
+
 /// The name of an upstream, a plugin or a label: it appears in addresses of the admin server and in metrics.
 pub(super) fn name(text: &str) -> Result<String, BadValue> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
@@ -259,6 +271,16 @@ const SHOWN: usize = 60;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_is_written_in_percent() {
+        for (text, share_of_one) in [("5%", 0.05), ("0.5 %", 0.005), ("100%", 1.0)] {
+            assert_eq!(share(text), Ok(share_of_one), "for {text}");
+        }
+        for text in ["", "5", "%", "0%", "-1%", "101%", "nan%", "inf%"] {
+            assert!(share(text).is_err(), "for {text}");
+        }
+    }
 
     #[test]
     fn a_duration_carries_its_unit() {

@@ -129,7 +129,7 @@ fn written_response(head: &ResponseHead, encoding: Encoding) -> Vec<u8> {
 fn own(input: &mut Input<'_>) {
     let status = input.status();
     let fields: Vec<_> = (0..input.byte() % 8).map(|_| (input.text(), input.bytes())).collect();
-    let answer = LocalResponse { status, fields, body: input.bytes() };
+    let answer = LocalResponse { status, fields, body: input.bytes().into() };
     if check_response(&answer).is_err() {
         return;
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::error;
 
+use crate::admission::Place;
 use crate::http::error::ExchangeError;
 use crate::http::exchange::{self, After, Client, Sent};
 use crate::http::facts::Exchange;
@@ -33,27 +34,32 @@ enum Next {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer) {
+pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place: Place) {
     let site = worker.site();
     let metrics = site.ledger.metrics.clone();
-    let _open = Open::new(&metrics, peer);
+    let _open = metrics.connection_opened();
+    let _watch = Watch { metrics: &metrics, peer };
     let mut client = Transport::new(stream, site.server.client_body_timeout, site.server.client_send_timeout);
-    let _seat = worker.sit(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
+    let seat = worker.sit(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
     let mut wait = site.server.client_header_timeout;
     drop(site);
     loop {
         // An idle connection is this wait: a socket, a timer and a waker.
         let since = Instant::now();
+        seat.rest();
         let woken = poll_fn(|cx| {
             if !worker.is_draining() {
-                return client.poll_wake(cx, since + wait);
+                return match client.poll_wake(cx, since + wait) {
+                    Poll::Pending if seat.is_to_leave() => Poll::Ready(Wake::Ended),
+                    polled => polled,
+                };
             }
             // To close at once would meet a request that is on its way already.
             let wait = wait.min(worker.site().server.client_keepalive_min_timeout);
             client.poll_wake(cx, since + wait).map(|wake| if wake == Wake::Late { Wake::Ended } else { wake })
         });
         match woken.await {
-            Wake::Received => {}
+            Wake::Received => seat.wake(),
             Wake::Ended => break,
             Wake::Late => {
                 metrics.timed_out(Timeout::ClientKeepalive);
@@ -70,7 +76,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer) {
                 linger(&mut client).await;
                 break;
             }
-            Next::End(After::Keep | After::Close) => break,
+            Next::End(After::Keep | After::Discard | After::Close) => break,
             Next::End(After::Abort) => {
                 client.abort();
                 break;
@@ -79,23 +85,14 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer) {
     }
 }
 
-/// A connection that is counted as open until this is dropped.
-struct Open<'m> {
+/// Notes when a connection ends by a panic.
+struct Watch<'m> {
     metrics: &'m WorkerMetrics,
     peer: Peer,
 }
 
-impl<'m> Open<'m> {
-    fn new(metrics: &'m WorkerMetrics, peer: Peer) -> Self {
-        metrics.connections_accepted.increment();
-        metrics.connections_active.increment();
-        Self { metrics, peer }
-    }
-}
-
-impl Drop for Open<'_> {
+impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        self.metrics.connections_active.decrement();
         if thread::panicking() {
             self.metrics.panics.increment();
             error!(client = ?self.peer, "serving a connection panicked, which cost that connection: a bug of the proxy");
@@ -152,7 +149,7 @@ async fn refuse(
 ) -> After {
     client.keeps_alive = false;
     let mut sent = Sent::default();
-    let after = exchange::fail(client, exchange, upload, &error, &mut sent).await;
+    let after = exchange::fail(site.pages(None), client, exchange, upload, &error, &mut sent).await;
     site.ledger.enter(None, exchange, 0, sent.body, Some(&error));
     if after == After::Close { After::Linger } else { after }
 }
@@ -165,7 +162,19 @@ async fn admit(site: Rc<Site>, client: &mut Client<'_>, exchange: &mut Exchange,
     {
         return refuse(&site, client, exchange, &mut upload, ClientFault::TooLarge.into()).await;
     }
-    exchange::serve(site, client, exchange, &mut upload).await
+    match exchange::serve(site, client, exchange, &mut upload).await {
+        After::Discard => discard(client.transport, &mut upload).await,
+        after => after,
+    }
+}
+
+/// Reads the rest of a short body whose request has been answered, so that the next request can be read behind it.
+async fn discard(client: &mut Transport, upload: &mut Upload) -> After {
+    let patience = std::mem::replace(&mut client.read_timeout, LINGER_IDLE);
+    client.latest = Some(Instant::now() + LINGER);
+    let came = upload.discard(client).await;
+    (client.read_timeout, client.latest) = (patience, None);
+    if came { After::Keep } else { After::Close }
 }
 
 /// Reads a request's head; `false` when the client closed before it began one.

@@ -4,16 +4,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use crate::admission::{Keyed, KeyedInFlight};
 use crate::config;
 use crate::filters::{BodyBroken, BodyChain, BodyFilter, Filter, Flow, LocalResponse};
 use crate::http::error::ExchangeError;
 use crate::http::facts::Exchange;
+use crate::http::fallback::Step;
 use crate::http::h1::Limits;
 use crate::http::ledger::Ledger;
+use crate::http::maintenance::{Gate, Maintenance};
+use crate::http::pages::Pages;
 use crate::replaceable::Replaceable;
 use crate::router::Router;
 use crate::telemetry::metrics::RouteMetrics;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, key};
 
 /// What one worker serves.
 pub(crate) struct Site {
@@ -23,6 +29,9 @@ pub(crate) struct Site {
     /// In the order of the configuration, as the router numbers them.
     pub(crate) routes: Vec<Rc<Route>>,
     pub(crate) upstreams: Vec<Rc<Upstream>>,
+    pub(crate) maintenance: Arc<Maintenance>,
+    /// Closed when all routes are.
+    pub(crate) gate: Gate,
     pub(crate) ledger: Rc<Ledger>,
 }
 
@@ -32,7 +41,19 @@ pub(crate) struct Route {
     pub(crate) action: Action,
     pub(crate) filters: Vec<Rc<Replaceable<dyn Filter>>>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) fallback: Vec<Step>,
+    pub(crate) error_pages: config::ErrorPages,
+    pub(crate) gate: Gate,
+    pub(crate) priority: config::Priority,
+    pub(crate) limit: Option<Limit>,
     pub(crate) metrics: Arc<RouteMetrics>,
+}
+
+/// How many requests of a route with the same key there may be at a time.
+pub(crate) struct Limit {
+    /// Shared by all workers.
+    pub(crate) keyed: Arc<Keyed>,
+    pub(crate) config: config::ConcurrencyLimit,
 }
 
 pub(crate) enum Action {
@@ -47,18 +68,46 @@ pub(crate) enum Action {
 }
 
 impl Site {
+    /// The route of a request.
+    pub(crate) fn route(&self, exchange: &Exchange) -> Option<&Rc<Route>> {
+        self.router.route(&exchange.request).and_then(|index| self.routes.get(index))
+    }
+
+    /// What a request is answered that comes while its route, or all of them, is closed.
+    pub(crate) fn closed(&self, route: Option<&Route>, exchange: &Exchange) -> Option<Box<LocalResponse>> {
+        if !self.maintenance.is_any() {
+            return None;
+        }
+        let refusal = self.gate.refusal(exchange.client);
+        refusal.or_else(|| route?.gate.refusal(exchange.client)).map(Box::new)
+    }
+
+    /// The error pages of a route, or of what has none.
+    pub(crate) fn pages<'s>(&'s self, route: Option<&'s Route>) -> Pages<'s> {
+        Pages { own: route.map(|route| &route.error_pages), server: &self.server.error_pages }
+    }
+
     /// The upstream of a name.
     pub(crate) fn upstream(&self, name: &str) -> Option<&Rc<Upstream>> {
         self.upstreams.iter().find(|upstream| **upstream.name() == *name)
     }
-
-    /// The route of a request.
-    pub(crate) fn route(&self, exchange: &Exchange) -> Result<&Rc<Route>, ExchangeError> {
-        self.router.route(&exchange.request).and_then(|index| self.routes.get(index)).ok_or(ExchangeError::NoRoute)
-    }
 }
 
 impl Route {
+    /// Counts a request in, if the route counts them and the request has a key.
+    pub(crate) fn count(&self, exchange: &Exchange) -> Result<Option<KeyedInFlight>, ExchangeError> {
+        let Some(Limit { keyed, config }) = &self.limit else { return Ok(None) };
+        let mut bytes = Vec::new();
+        if !key::read(&config.key, exchange, &mut bytes) || bytes.is_empty() {
+            return Ok(None);
+        }
+        let counted = keyed.enter(&bytes);
+        if counted.is_none() {
+            self.metrics.limited.increment();
+        }
+        counted.map(Some).ok_or(ExchangeError::ConcurrencyLimit(config.status))
+    }
+
     /// Where a request goes: to an upstream, or straight back.
     pub(crate) fn target(&self, exchange: &Exchange) -> Result<&Rc<Upstream>, LocalResponse> {
         match &self.action {
@@ -68,7 +117,7 @@ impl Route {
             Action::Redirect { to, status } => Err(LocalResponse {
                 status: *status,
                 fields: vec![("location".to_owned(), expand(to, exchange).into_bytes())],
-                body: Vec::new(),
+                body: Bytes::new(),
             }),
         }
     }

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::TooMany;
 use crate::http::connection;
 use crate::http::worker::Worker;
 use crate::net::{Peer, Stream};
@@ -34,7 +35,7 @@ pub(crate) enum Listener {
 
 impl Listener {
     /// Accepts until `stop`, then takes what is waiting already and closes, unless another process serves the socket.
-    /// Connections are tasks of `connections`.
+    /// Connections are tasks of `connections`, and each has a place: while there is none, nothing more is accepted.
     pub(crate) async fn run(
         self,
         bound: Arc<Bound>,
@@ -50,7 +51,19 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    connections.spawn_local(connection::serve(worker.clone(), stream, peer));
+                    let address = if let Peer::Ip(address) = peer { Some(address) } else { None };
+                    let entered = tokio::select! {
+                        biased;
+                        entered = worker.admission.enter(address, || worker.make_room()) => entered,
+                        () = stop.cancelled() => Ok(worker.admission.enter_anyway()),
+                    };
+                    match entered {
+                        Ok(place) => {
+                            connections.spawn_local(connection::serve(worker.clone(), stream, peer, place));
+                        }
+                        // With a reset, so that nothing of it is left in this system.
+                        Err(TooMany) => stream.abort(),
+                    }
                 }
                 // The client was gone before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -67,7 +80,8 @@ impl Listener {
         // end to it.
         for _ in 0..LAST_ACCEPTED {
             let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, self.accept()).await else { return };
-            connections.spawn_local(connection::serve(worker.clone(), stream, peer));
+            let place = worker.admission.enter_anyway();
+            connections.spawn_local(connection::serve(worker.clone(), stream, peer, place));
         }
     }
 

@@ -103,6 +103,11 @@ impl Transport {
         }
     }
 
+    /// Has the end of the wait that has begun be the end of all that follow, until [`Self::latest`] is set again.
+    pub(crate) fn hold_to_read_due(&mut self) {
+        self.latest = self.read_due.map(|due| earlier(due, self.latest)).or(self.latest);
+    }
+
     /// Reads if something came, without a time limit: for noticing that a peer goes away while it has nothing to
     /// say. Pending for ever once `input` is full.
     pub(crate) fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -180,10 +185,6 @@ impl Transport {
 
     pub(crate) async fn fill(&mut self) -> io::Result<usize> {
         poll_fn(|cx| self.poll_fill(cx)).await
-    }
-
-    pub(crate) async fn flush(&mut self) -> io::Result<()> {
-        poll_fn(|cx| self.poll_flush(cx)).await
     }
 
     /// Has the coming close reset the connection, so that the peer cannot take what it got for complete.

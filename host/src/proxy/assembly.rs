@@ -9,9 +9,11 @@ use tokio::time::Instant;
 
 use crate::config;
 use crate::filters::{Filter, LocalResponse};
+use crate::http::fallback::{Step, Then};
 use crate::http::h1::Limits;
 use crate::http::ledger::Ledger;
-use crate::http::site::{Action, Route, Site};
+use crate::http::respond;
+use crate::http::site::{Action, Limit, Route, Site};
 use crate::plugins::ReadyRewriter;
 use crate::proxy::blueprint::{Blueprint, Part, UpstreamPlan};
 use crate::proxy::parts::Parts;
@@ -32,18 +34,27 @@ pub(super) fn assemble(
     let config = &parts.config;
     let known = Known::of(before);
     let upstreams: Vec<_> = (parts.upstreams.iter().zip(blueprint.upstreams))
-        .map(|(shared, plan)| known.upstream(shared, plan, number, parts.workers, metrics))
+        .map(|(shared, plan)| known.upstream(shared, plan, number, metrics))
         .collect();
     let routes = config
         .routes
         .iter()
+        .zip(&parts.keyed)
         .zip(blueprint.rewriters)
-        .map(|(route, rewriters)| {
+        .map(|((route, keyed), rewriters)| {
             Rc::new(Route {
                 name: route.name.as_str().into(),
                 action: action(&route.action, &upstreams),
                 filters: known.filters(&route.name, rewriters),
                 timeout: route.timeout,
+                fallback: route.fallback.iter().map(|step| fallback(step, &upstreams)).collect(),
+                error_pages: route.error_pages.clone(),
+                gate: parts.maintenance.route_gate(&route.name, &route.maintenance),
+                priority: route.priority,
+                limit: keyed
+                    .clone()
+                    .zip(route.concurrency_limit.clone())
+                    .map(|(keyed, config)| Limit { keyed, config }),
                 metrics: metrics.route(&route.name),
             })
         })
@@ -57,6 +68,8 @@ pub(super) fn assemble(
         },
         server,
         router: parts.router.clone(),
+        maintenance: parts.maintenance.clone(),
+        gate: parts.maintenance.server_gate(&config.server.maintenance),
         routes,
         upstreams,
         ledger: Rc::new(Ledger { metrics: metrics.clone(), access_log }),
@@ -84,7 +97,6 @@ impl<'s> Known<'s> {
         shared: &Arc<Shared>,
         plan: UpstreamPlan,
         number: usize,
-        workers: usize,
         metrics: &WorkerMetrics,
     ) -> Rc<Upstream> {
         let UpstreamPlan { keep, balancer, retry } = plan;
@@ -103,7 +115,7 @@ impl<'s> Known<'s> {
         let retry = place(retry, before.map(|upstream| &upstream.retry), |ready| ready.into_policy());
         let metrics = metrics.upstream(&shared.name);
         let before = before.map(|before| &**before);
-        let upstream = Upstream::new(shared.clone(), number, workers, balancer, retry, metrics, before);
+        let upstream = Upstream::new(shared.clone(), number, balancer, retry, metrics, before);
         upstream.refresh(Instant::now());
         upstream.inform();
         upstream
@@ -139,8 +151,17 @@ fn action(action: &config::Action, upstreams: &[Rc<Upstream>]) -> Action {
         config::Action::Respond { status, headers, body } => Action::Respond(LocalResponse {
             status: *status,
             fields: headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect(),
-            body: body.clone().into_bytes(),
+            body: body.0.clone(),
         }),
         config::Action::Redirect { to, status } => Action::Redirect { to: to.clone(), status: *status },
     }
+}
+
+fn fallback(step: &config::Fallback, upstreams: &[Rc<Upstream>]) -> Step {
+    let then = match &step.then {
+        config::FallbackAction::Upstream(index) => Then::Upstream(upstreams[*index].clone()),
+        config::FallbackAction::Answer(answer) if answer.is_file => Then::File(respond::configured(answer)),
+        config::FallbackAction::Answer(answer) => Then::Answer(respond::configured(answer)),
+    };
+    Step { on: step.on.clone(), then }
 }

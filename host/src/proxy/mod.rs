@@ -3,6 +3,7 @@
 mod assembly;
 mod blueprint;
 mod crew;
+mod guards;
 mod operation;
 mod orders;
 mod parts;

@@ -11,12 +11,15 @@
 use std::collections::{HashMap, HashSet};
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::admission::Keyed;
 use crate::checks;
 use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings};
+use crate::http::maintenance::Maintenance;
 use crate::net::tls::Connector;
 use crate::plugins::{
     Kind, Limits, Member, Plugin, PluginError, PluginHost, Surroundings, UpstreamNames, Use, builtin, verify_digest,
@@ -24,6 +27,7 @@ use crate::plugins::{
 use crate::proxy::blueprint::{Blueprint, Part, Seat, UpstreamPlan};
 use crate::router::Router;
 use crate::upstream::endpoint::{Endpoint, EndpointId, Loads};
+use crate::upstream::guards::Guards;
 use crate::upstream::health::{Health, Standing};
 use crate::upstream::{Shared, Target};
 
@@ -34,6 +38,10 @@ pub(crate) struct Parts {
     pub(crate) router: Arc<Router>,
     /// In the order of the configuration.
     pub(crate) upstreams: Vec<Arc<Shared>>,
+    /// The switches of routes, common to all configurations.
+    pub(crate) maintenance: Arc<Maintenance>,
+    /// By route: what counts the requests of its `concurrency_limit`.
+    pub(crate) keyed: Vec<Option<Arc<Keyed>>>,
     /// What serves in each place. Read and written by the control thread's tasks.
     pub(crate) placed: Mutex<Vec<Placed>>,
     /// Common to all configurations.
@@ -103,7 +111,13 @@ impl Parts {
             return Err(Faults { file: config.file.clone(), faults });
         }
         let router = Arc::new(Router::new(&config.routes));
-        let parts = Self { config, workers, router, upstreams, placed: Mutex::new(placed), names: all_names };
+        let maintenance = match before {
+            Some(before) => before.maintenance.clone(),
+            None => Arc::new(Maintenance::new(&config, SystemTime::now())),
+        };
+        let keyed = config.routes.iter().map(|route| keyed(route, before)).collect();
+        let placed = Mutex::new(placed);
+        let parts = Self { config, workers, router, upstreams, maintenance, keyed, placed, names: all_names };
         Ok(Built { parts, blueprints, kept })
     }
 
@@ -227,6 +241,7 @@ impl Builder<'_> {
             name: upstream.name.as_str().into(),
             loads: Arc::new(Loads::new(self.workers, endpoints.len())),
             health: Health::new(&endpoints, upstream, known),
+            guards: Guards::new(upstream, self.workers, before.map(|(_, shared)| &shared.guards), Instant::now()),
             endpoints,
             targets,
             check_tls,
@@ -442,6 +457,17 @@ fn is_alike(one: &config::Upstream, other: &config::Upstream) -> bool {
     }
     one.retry.policy.clone_from(&other.retry.policy);
     one == *other
+}
+
+/// What counts the requests of a route's `concurrency_limit`; if the route had the same before, the same.
+fn keyed(route: &config::Route, before: Option<&Parts>) -> Option<Arc<Keyed>> {
+    let limit = route.concurrency_limit.as_ref()?;
+    let known = before.and_then(|before| {
+        let at = before.config.routes.iter().position(|known| known.name == route.name)?;
+        let known = before.config.routes[at].concurrency_limit.as_ref();
+        before.keyed[at].clone().filter(|_| known == Some(limit))
+    });
+    Some(known.unwrap_or_else(|| Keyed::new(limit.max)))
 }
 
 /// Whether two configurations say the same of a plugin.

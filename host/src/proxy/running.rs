@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
@@ -15,6 +16,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::admission::Admission;
 use crate::config::{Config, Fault, Faults, ListenAddress, Place};
 use crate::listener::{self, Bound};
 use crate::plugins::PluginHost;
@@ -29,6 +31,7 @@ use crate::telemetry::metrics::Metrics;
 pub(super) struct Running {
     pub(super) host: PluginHost,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) admission: Arc<Admission>,
     pub(super) drain: CancellationToken,
     /// To each worker.
     workers: Mutex<Vec<UnboundedSender<Order>>>,
@@ -81,6 +84,7 @@ impl Running {
         Self {
             host,
             metrics,
+            admission: Admission::new(&parts.config.server),
             drain,
             workers: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
@@ -165,7 +169,9 @@ impl Running {
         self.hand_over(&mut built).await?;
         let Built { parts, blueprints, kept } = built;
         let parts = Arc::new(parts);
+        parts.maintenance.configure(&parts.config, SystemTime::now());
         self.order(&parts, blueprints, &bound, access_log.as_ref()).await;
+        self.admission.set_limits(&parts.config.server);
         if let Some(log) = access_log {
             *self.access_log.lock() = log;
         }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::http::worker::Worker;
 use crate::listener::{Bound, Listener};
 use crate::proxy::assembly::assemble;
@@ -35,6 +36,7 @@ pub(crate) struct Job {
     /// What it is to serve first.
     pub(crate) turn: Turn,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) admission: Arc<Admission>,
     /// No new connections; exchanges finish.
     pub(crate) drain: CancellationToken,
     /// Nothing finishes.
@@ -94,7 +96,7 @@ impl Job {
     }
 
     async fn serve(self, started: impl FnOnce(io::Result<()>)) -> End {
-        let Self { number, orders, turn, metrics, drain, stop } = self;
+        let Self { number, orders, turn, metrics, admission, drain, stop } = self;
         let workers = turn.parts.workers;
         let listeners: io::Result<Vec<_>> = turn.bound.iter().map(|bound| bound.listeners(number, workers)).collect();
         let listeners = match listeners {
@@ -108,7 +110,7 @@ impl Job {
         let access_log = turn.access_log.flatten().map(|log| Rc::new(RefCell::new(log)));
         let site = assemble(number, &turn.parts, turn.blueprint, &own_metrics, access_log, None);
         let post = Rc::new(Post {
-            worker: Worker::new(Rc::new(site)),
+            worker: Worker::new(Rc::new(site), admission),
             number,
             workers,
             metrics,

@@ -2,20 +2,10 @@ use proptest::prelude::*;
 use regex::Regex;
 
 use super::*;
-use crate::config::{Action, PathPattern, Place};
+use crate::config::{Action, PathPattern};
 
 fn any_host(path: PathPattern) -> Route {
-    Route {
-        name: String::new(),
-        hosts: Vec::new(),
-        path,
-        methods: Vec::new(),
-        headers: Vec::new(),
-        action: Action::Upstream(0),
-        rewrite: Vec::new(),
-        timeout: None,
-        place: Place::default(),
-    }
+    Route { name: String::new(), path, ..Route::new(Action::Upstream(0)) }
 }
 
 fn route(hosts: &[&str], path: PathPattern) -> Route {

@@ -1,10 +1,15 @@
 //! A request becomes a response: balancer → pool → endpoint, with retries.
 
+mod admit;
 mod attempt;
 pub mod balancer;
+pub(crate) mod breaker;
 mod budget;
+pub(crate) mod concurrency;
 mod connect;
 pub mod endpoint;
+pub(crate) mod gate;
+pub(crate) mod guards;
 pub(crate) mod health;
 pub(crate) mod key;
 mod lane;
@@ -13,11 +18,13 @@ mod passive;
 pub mod retry;
 pub(crate) mod round_robin;
 mod slow_start;
+mod window;
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -27,19 +34,23 @@ use crate::filters::BodyBroken;
 use crate::http::facts::{AttemptFacts, Exchange};
 use crate::http::h1;
 use crate::http::head::Known;
-use crate::http::upload::ClientFault;
+use crate::http::upload::{ClientFault, Upload};
 use crate::net::tls::Connector;
 use crate::replaceable::Replaceable;
 use crate::telemetry::metrics::{RequestEnd, UpstreamMetrics};
 
 pub(crate) use attempt::{Sending, watch};
 pub(crate) use connect::{Target, connect};
+pub(crate) use guards::Refusal;
 pub(crate) use lane::Connection;
 
+use admit::Admitted;
 use attempt::AttemptError;
 use balancer::{BadPick, Balancer, BalancerNeeds, EndpointChange, FeedbackKind, Pick, PickContext, Sample};
-use budget::Budget;
+use breaker::{Change, Trial};
+use budget::Grant;
 use endpoint::{Endpoint, EndpointId, Loads};
+use guards::{Guards, Held};
 use health::{Health, Judged, Notice, Standing};
 use lane::{InFlight, Keep, Lane};
 use retry::{EndedAttempt, Failure, MethodKind, Outcome, RetryPolicy};
@@ -58,6 +69,7 @@ pub(crate) struct Shared {
     pub(crate) health: Health,
     /// What active checks that run over TLS connect with.
     pub(crate) check_tls: Option<Connector>,
+    pub(crate) guards: Guards,
     pub(crate) config: config::Upstream,
 }
 
@@ -72,11 +84,12 @@ pub(crate) struct Upstream {
     worker: usize,
     pub(crate) balancer: Rc<Replaceable<dyn Balancer>>,
     pub(crate) retry: Rc<Replaceable<dyn RetryPolicy>>,
-    budget: RefCell<Budget>,
     fallback: RefCell<RoundRobin>,
     /// What the balancer was told of each endpoint, and at which generation of the upstream's health.
     views: RefCell<Vec<View>>,
     seen: Cell<u64>,
+    /// Whether another configuration of it serves.
+    retired: Cell<bool>,
     /// Whether a weight grows, which takes another look without anything having happened.
     grows: Cell<bool>,
     /// Whether weights are told as they are, because the balancer places keys by them.
@@ -97,6 +110,18 @@ pub(crate) struct Response {
     pub(crate) connection: Connection,
     in_flight: InFlight,
     keep: Keep,
+    /// Given back after the endpoint's place, so that who is called finds that one free.
+    _held: Held,
+}
+
+/// Why no endpoint was named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NotPicked {
+    NoEndpoint,
+    /// One would do if it had not as many requests as it may.
+    Full,
+    /// The balancer wanted none to have it.
+    Overloaded,
 }
 
 /// Why an upstream gave no response.
@@ -106,6 +131,8 @@ pub(crate) enum UpstreamError {
     NoEndpoint(Arc<str>),
     #[error("the balancer of `{0}` refused the request for now")]
     Overloaded(Arc<str>),
+    #[error("`{upstream}` is sent nothing for now: {refusal}")]
+    Refused { upstream: Arc<str>, refusal: Refusal },
     #[error("{endpoint} gave no response")]
     Failed {
         endpoint: Arc<str>,
@@ -126,6 +153,27 @@ impl Response {
     pub(crate) fn finish(self) {
         self.in_flight.lane().put(self.connection, self.keep, Instant::now());
     }
+
+    /// Gives up a response that nobody wants. Its connection is kept if all of both messages has passed already.
+    pub(crate) fn discard(mut self, exchange: &Exchange, upload: &Upload) {
+        let response = &exchange.response;
+        let Ok(kind) = h1::response_body(response, exchange.request.method()) else { return };
+        // An endpoint that answered early still waits for the rest of the request, and would take the next one for it.
+        if !upload.is_sent() || !h1::response_keeps_alive(response) || kind == h1::BodyKind::UntilClose {
+            return;
+        }
+        let transport = &mut self.connection.transport;
+        let mut decoder = h1::BodyDecoder::of_response(kind);
+        while !decoder.is_done() {
+            match decoder.decode(transport.input.bytes()) {
+                Ok(decoded) if decoded.consumed > 0 => transport.input.consume(decoded.consumed),
+                _ => return,
+            }
+        }
+        if transport.input.is_empty() && !transport.has_output() {
+            self.finish();
+        }
+    }
 }
 
 impl Upstream {
@@ -133,7 +181,6 @@ impl Upstream {
     pub(crate) fn new(
         shared: Arc<Shared>,
         worker: usize,
-        workers: usize,
         balancer: Rc<Replaceable<dyn Balancer>>,
         retry: Rc<Replaceable<dyn RetryPolicy>>,
         metrics: Arc<UpstreamMetrics>,
@@ -164,9 +211,7 @@ impl Upstream {
             let (upstream, balancer) = (&shared.name, &config.balance.plugin);
             tracing::warn!(%upstream, %balancer, "`slow_start` does nothing with a balancer that asks for a key");
         }
-        let budget = config.retry.budget;
-        // Each worker bounds its own share, so that none has to ask another.
-        let min = budget.min.div_ceil(workers.max(1) as u32);
+        shared.guards.turn(config);
         let upstream = Rc::new(Self {
             lanes: shared.endpoints.iter().map(lane).collect(),
             keep: Keep {
@@ -174,10 +219,10 @@ impl Upstream {
                 timeout: config.keepalive_timeout,
                 max_exchanges: config.keepalive_requests,
             },
-            budget: RefCell::new(Budget::new(budget.percent, min, now)),
             fallback: RefCell::new(RoundRobin::new(endpoints)),
             views: RefCell::new(views),
             seen: Cell::new(0),
+            retired: Cell::new(false),
             grows: Cell::new(false),
             plain_weights,
             name: Arc::from(&*shared.name),
@@ -205,6 +250,10 @@ impl Upstream {
             self.look(now);
         }
         self.balancer.get().tick(now);
+        if let Some(concurrency) = &self.shared.guards.concurrency {
+            concurrency.tick(now);
+        }
+        self.offer(now);
     }
 
     /// Tells a balancer that took over what it may have missed. One that knows it all is told nothing by it.
@@ -222,6 +271,7 @@ impl Upstream {
 
     /// Closes the idle connections to endpoints that `next` does not have.
     pub(crate) fn retire(&self, next: Option<&Self>) {
+        self.retired.set(true);
         for lane in &self.lanes {
             if next.is_none_or(|next| next.position(&lane.address).is_none()) {
                 lane.retire();
@@ -237,12 +287,14 @@ impl Upstream {
             Ok(_) => RequestEnd::Answered,
             Err(UpstreamError::NoEndpoint(_)) => RequestEnd::NoEndpoint,
             Err(UpstreamError::Overloaded(_)) => RequestEnd::Overloaded,
+            Err(UpstreamError::Refused { refusal, .. }) => (*refusal).into(),
             Err(UpstreamError::Client(_)) => RequestEnd::ClientClosed,
             Err(UpstreamError::Rewriter(_)) => RequestEnd::Failed,
             Err(UpstreamError::Deadline) => RequestEnd::TimedOut,
-            Err(UpstreamError::Failed { failure: Failure::ConnectTimeout | Failure::ResponseTimeout, .. }) => {
-                RequestEnd::TimedOut
-            }
+            Err(UpstreamError::Failed {
+                failure: Failure::ConnectTimeout | Failure::SendTimeout | Failure::ResponseTimeout,
+                ..
+            }) => RequestEnd::TimedOut,
             Err(UpstreamError::Failed { .. }) => RequestEnd::Failed,
         });
         sent
@@ -250,13 +302,20 @@ impl Upstream {
 
     async fn send_counted(self: &Rc<Self>, mut sending: Sending<'_>) -> Result<Response, UpstreamError> {
         let config = &self.shared.config;
-        let began = Instant::now();
-        self.budget.borrow_mut().request(began);
+        let guards = &self.shared.guards;
+        let came = Instant::now();
         sending.upload.keep(config.retry.replay_buffer);
         self.read_key(sending.exchange);
+        let Admitted { first, held, trial } = self.admit(&mut sending, came).await?;
+        let began = if sending.exchange.queued.is_some() { Instant::now() } else { came };
+        guards.budget.request(self.worker, began);
+        let mut first = Some(first);
         let mut now = began;
         for attempt in 0.. {
-            let (endpoint, in_flight) = self.pick(sending.exchange, attempt, now)?;
+            let (endpoint, in_flight) = match first.take() {
+                Some(first) => first,
+                None => self.pick(sending.exchange, attempt, now).map_err(|reason| self.not_picked(reason))?,
+            };
             sending.exchange.tried.push(endpoint);
             sending.exchange.endpoint = in_flight.lane().address.clone();
 
@@ -268,6 +327,7 @@ impl Upstream {
                 Err(AttemptError::Failed { failure, sent, .. }) => (Outcome::Failed(*failure), *sent),
                 Err(AttemptError::Client(_) | AttemptError::Rewriter(_)) => (Outcome::Status(0), true),
             };
+            sending.exchange.is_sent |= sent;
             match ended {
                 Err(AttemptError::Client(fault)) => return Err(self.client_error(fault, &sending, done)),
                 Err(AttemptError::Rewriter(broken)) => return Err(broken.into()),
@@ -276,18 +336,22 @@ impl Upstream {
             self.account(&in_flight, endpoint, outcome, done - now, done);
 
             let plan = self.plan(&mut sending, endpoint, attempt, outcome, sent, began, done);
-            let Some(delay) = plan else {
+            let Some((delay, grant)) = plan else {
+                self.end_trial(trial, outcome, done);
                 return match ended {
                     Ok(connection) => {
                         let facts = &mut **sending.exchange;
                         for (name, value) in facts.appended.drain(..) {
                             facts.response.fields.append(name.as_bytes(), &value);
                         }
-                        self.metrics.answered(facts.response.status, done - began);
-                        Ok(Response { connection, in_flight, keep: self.keep })
+                        self.metrics.answered(facts.response.status, done - came);
+                        if let Some(concurrency) = &held.concurrency {
+                            concurrency.answered(self.worker, done);
+                        }
+                        Ok(Response { connection, in_flight, keep: self.keep, _held: held })
                     }
                     Err(AttemptError::Failed { failure, cause, .. }) => {
-                        if sending.deadline.is_some_and(|deadline| done >= deadline) {
+                        if sending.is_late(done) {
                             return Err(UpstreamError::Deadline);
                         }
                         let endpoint = sending.exchange.endpoint.clone();
@@ -297,14 +361,22 @@ impl Upstream {
                     Err(AttemptError::Rewriter(broken)) => Err(broken.into()),
                 };
             };
-            drop(in_flight);
-            if let Ok(connection) = ended {
-                self.salvage(sending.exchange, endpoint, connection, done);
+            match ended {
+                Ok(connection) => {
+                    // What the request holds, it holds on to for its next attempt.
+                    let response = Response { connection, in_flight, keep: self.keep, _held: Held::default() };
+                    response.discard(sending.exchange, sending.upload);
+                }
+                Err(_) => drop(in_flight),
             }
+            self.offer(done);
             if !delay.is_zero() {
-                tokio::time::sleep(delay).await;
+                admit::wait::<()>(&mut sending, done + delay, |_| Poll::Pending).await?;
             }
             now = Instant::now();
+            if let Some(grant) = grant {
+                grant.begin(now);
+            }
         }
         unreachable!("the loop ends by returning")
     }
@@ -318,7 +390,7 @@ impl Upstream {
             (transport.read_timeout, transport.write_timeout) = (config.read_timeout, config.send_timeout);
             self.metrics.connections_reused.increment();
             sending.exchange.attempt = AttemptFacts { reused: Some(true), ..AttemptFacts::default() };
-            match sending.attempt(&mut connection).await {
+            match sending.attempt(&mut connection, config.response_timeout()).await {
                 Err(AttemptError::Failed { failure: Failure::Reset, sent, .. })
                     if !connection.has_answered()
                         && sending.upload.can_replay()
@@ -340,7 +412,7 @@ impl Upstream {
         sending.exchange.attempt.connect_time = Some(began.elapsed());
         self.metrics.connections_opened.increment();
         let mut connection = Connection::new(stream, config.read_timeout, config.send_timeout);
-        sending.attempt(&mut connection).await.map(|()| connection)
+        sending.attempt(&mut connection, config.response_timeout()).await.map(|()| connection)
     }
 
     /// Tells health, loads and balancer how an attempt ended.
@@ -373,6 +445,22 @@ impl Upstream {
         }
     }
 
+    /// Tells the breaker how a request ended.
+    fn end_trial(&self, trial: Option<Trial<'_>>, outcome: Outcome, now: Instant) {
+        let (Some(trial), Some(breaker)) = (trial, &self.shared.guards.breaker) else { return };
+        let failed = match outcome {
+            Outcome::Failed(_) => true,
+            Outcome::Status(status) => breaker.is_failure(status),
+        };
+        match trial.end(self.worker, failed, now) {
+            Some(Change::Opened { failures, requests }) => {
+                self.metrics.breaker_opened(failures, requests, breaker.config().open_time);
+            }
+            Some(Change::Closed) => self.metrics.breaker_closed(),
+            None => {}
+        }
+    }
+
     /// Whether another attempt follows, and after how long. The host's limits come first; only then is the policy
     /// asked.
     #[expect(clippy::too_many_arguments, reason = "all of them are facts about the one attempt that ended")]
@@ -385,8 +473,9 @@ impl Upstream {
         sent: bool,
         began: Instant,
         now: Instant,
-    ) -> Option<Duration> {
+    ) -> Option<(Duration, Option<Grant>)> {
         let config = &self.shared.config.retry;
+        let budget = &self.shared.guards.budget;
         let policy = self.retry.get();
         let needs = policy.needs();
         if matches!(outcome, Outcome::Status(_)) && !needs.concern(&sending.exchange.response) {
@@ -404,14 +493,24 @@ impl Upstream {
         if !allowed {
             return None;
         }
-        let budget = self.budget.borrow_mut().left(now);
+        let left = budget.left(now);
         let retry_after = match outcome {
             Outcome::Status(_) => retry_after(sending.exchange),
             Outcome::Failed(_) => None,
         };
         let random = fastrand::u64(..);
-        let ended =
-            EndedAttempt { outcome, endpoint, attempt, method, sent, elapsed, remaining, budget, retry_after, random };
+        let ended = EndedAttempt {
+            outcome,
+            endpoint,
+            attempt,
+            method,
+            sent,
+            elapsed,
+            remaining,
+            budget: left,
+            retry_after,
+            random,
+        };
         let plan = policy.decide(sending.exchange, ended)?;
         self.refresh(now);
         let elsewhere = self.has_untried(sending.exchange);
@@ -421,22 +520,21 @@ impl Upstream {
             return None;
         }
         // An attempt that reached no server added no load.
-        if sent && !self.budget.borrow_mut().withdraw(now) {
-            self.metrics.retries_refused_by_budget.increment();
-            return None;
+        let mut grant = None;
+        if sent {
+            grant = budget.withdraw(now);
+            if grant.is_none() {
+                self.metrics.retries_refused_by_budget.increment();
+                return None;
+            }
         }
         self.metrics.retries_granted.increment();
-        Some(plan.delay)
+        Some((plan.delay, grant))
     }
 
     /// Names an endpoint that is ready, and untried if there is one.
-    fn pick(
-        &self,
-        exchange: &mut Exchange,
-        attempt: u32,
-        now: Instant,
-    ) -> Result<(EndpointId, InFlight), UpstreamError> {
-        let no_endpoint = || UpstreamError::NoEndpoint(self.name.clone());
+    fn pick(&self, exchange: &mut Exchange, attempt: u32, now: Instant) -> Result<(EndpointId, InFlight), NotPicked> {
+        let no_endpoint = || if self.is_full() { NotPicked::Full } else { NotPicked::NoEndpoint };
         let key = exchange.key.as_deref().map(key::hash);
         let balancer = self.balancer.get();
         for _ in 0..ASKS {
@@ -450,7 +548,7 @@ impl Upstream {
             let id = match balancer.pick(exchange, context) {
                 Pick::Endpoint(id) => id,
                 Pick::Unavailable => return Err(no_endpoint()),
-                Pick::Overloaded => return Err(UpstreamError::Overloaded(self.name.clone())),
+                Pick::Overloaded => return Err(NotPicked::Overloaded),
                 Pick::Abstain => break,
             };
             match self.is_ready(id) {
@@ -581,28 +679,9 @@ impl Upstream {
         }
     }
 
-    /// Keeps the connection of a response that nobody wants, if its whole body has come already.
-    fn salvage(&self, exchange: &Exchange, endpoint: EndpointId, mut connection: Connection, now: Instant) {
-        let response = &exchange.response;
-        let Ok(kind) = h1::response_body(response, exchange.request.method()) else { return };
-        if !h1::response_keeps_alive(response) || kind == h1::BodyKind::UntilClose {
-            return;
-        }
-        let mut decoder = h1::BodyDecoder::of_response(kind);
-        while !decoder.is_done() {
-            match decoder.decode(connection.transport.input.bytes()) {
-                Ok(decoded) if decoded.consumed > 0 => connection.transport.input.consume(decoded.consumed),
-                _ => return,
-            }
-        }
-        if connection.transport.input.is_empty() && !connection.transport.has_output() {
-            self.lanes[endpoint as usize].put(connection, self.keep, now);
-        }
-    }
-
     fn client_error(&self, fault: ClientFault, sending: &Sending<'_>, now: Instant) -> UpstreamError {
-        let late = sending.deadline.is_some_and(|deadline| now >= deadline);
-        if late && matches!(fault, ClientFault::Slow) { UpstreamError::Deadline } else { fault.into() }
+        let late = sending.is_late(now);
+        if late && matches!(fault, ClientFault::BodyTimeout) { UpstreamError::Deadline } else { fault.into() }
     }
 }
 
