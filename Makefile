@@ -1,7 +1,7 @@
 # What a developer types; `make` alone says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint bench examples clean plugins need-rust need-lints
+.PHONY: help build run test lint fuzz bench examples clean plugins need-rust need-lints
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The built-in plugins are a workspace of their own; natively they share the proxy's target directory.
@@ -31,6 +31,9 @@ lint: plugins need-lints ## check format, lints and documentation
 	for example in $(EXAMPLES); do \
 	    cargo clippy --manifest-path $$example --target-dir $(TARGET) --all-targets -- -D warnings || exit; done
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+fuzz: plugins ## fuzz the parsers for a while
+	host/fuzz/run
 
 bench: plugins ## measure the request path
 	cargo bench --workspace

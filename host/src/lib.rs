@@ -2,9 +2,9 @@
 //!
 //! A request flows down `listener` → `http` → `router` → `filters` → `upstream`. Beside them stand `config` (what the
 //! operator wrote), `telemetry` (logs and metrics), `plugins` (components behind the seams of `upstream` and
-//! `filters`), `checks` (which ask endpoints whether they are well) and `admin` (the operator's window). `proxy` knows
-//! everybody: it builds the parts from a configuration, runs a worker per core and drains them; `admission` says what
-//! the process takes on at all. `author` stands outside: it judges, tries and measures plugins with no proxy around them.
+//! `filters`), `checks` (which ask endpoints whether they are well), `admission` (what the process takes on at all) and
+//! `admin` (the operator's window). `proxy` knows everybody: it builds the parts from a configuration, runs a worker
+//! per core and drains them. `author` stands outside: it judges, tries and measures plugins with no proxy around them.
 //! `net` is below all: sockets with their buffers and deadlines; `replaceable` is a place whose content is swapped
 //! while requests are under way. Arrows point down, with one exception:
 //! [`http::head`], [`http::facts`] and [`http::h1`] are leaves that every module may use, and so are the two ways of a
@@ -18,6 +18,8 @@ pub mod author;
 mod checks;
 pub mod config;
 pub mod filters;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod http;
 mod listener;
 mod net;

@@ -359,3 +359,47 @@ fn a_thousand_resets_leave_nothing_behind() {
     let begun = bench.program.metric("staunch_listener_connections_accepted_total");
     assert!(begun >= 1000.0, "{begun} connections");
 }
+
+#[test]
+fn a_body_that_drips_is_cut_off_where_a_rate_is_asked_for() {
+    // Each byte comes long before the time between two reads is up.
+    let bench = Bench::new("[server]\nclient_body_timeout = \"1s\"\nclient_min_rate = \"10KiB\"", serving(ok("hi")));
+    let slow = || {
+        let mut client = bench.client();
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n");
+        client
+    };
+    let mut clients = [slow(), slow(), slow()];
+
+    eventually(|| {
+        clients.iter_mut().for_each(|client| client.send("a"));
+        bench.program.metric("staunch_http_timeouts_total{timeout=\"client_body\"}") == 3.0
+    });
+
+    for client in &mut clients {
+        assert_eq!(client.response().status, 408);
+    }
+    assert!(bench.origin.received().iter().all(|request| request.is_whole == (request.target() == "/other")));
+    drop(clients);
+    bench.assert_recovered();
+}
+
+#[test]
+fn a_client_that_takes_a_response_in_drips_is_given_up_where_a_rate_is_asked_for() {
+    let settings = "[server]\nclient_send_timeout = \"1s\"\nclient_min_rate = \"16MiB\"";
+    let bench = Bench::new(settings, serving(ok(pattern(64 << 20))));
+    let mut slow = bench.connect();
+    slow.write_all(HEAD.as_bytes()).expect("it reads");
+
+    let mut taken = 0;
+    eventually(|| {
+        let mut some = [0; 4096];
+        // It may be given up already.
+        taken += slow.read(&mut some).unwrap_or(0);
+        bench.program.metric("staunch_http_timeouts_total{timeout=\"client_send\"}") == 1.0
+    });
+
+    assert!(taken < 64 << 20);
+    drop(slow);
+    bench.assert_recovered();
+}

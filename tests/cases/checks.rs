@@ -15,11 +15,14 @@ use crate::harness::{ADMIN, AsyncOrigin, Authority, Channel, Client, Proxy, Upst
 const SOON: &str = "initial = \"checking\"\ninterval = \"20ms\"\n";
 const ONCE: &str = "initial = \"checking\"\ninterval = \"1h\"\n";
 
+/// That an endpoint has no traffic, even if no other has any.
+const CALM: &str = "panic_threshold = 0\n";
+
 /// A proxy with one endpoint in `api`, checked like this; with patience, unless something else is said.
 fn checked(endpoint: impl std::fmt::Display, check: &str) -> Proxy {
     let patience = if check.contains("timeout = ") { "" } else { "timeout = \"9s\"\n" };
     Proxy::with(&format!(
-        "{ADMIN}[upstreams.api]\nendpoints = [\"{endpoint}\"]\n[upstreams.api.health]\n{patience}{check}"
+        "{ADMIN}[upstreams.api]\nendpoints = [\"{endpoint}\"]\n{CALM}[upstreams.api.health]\n{patience}{check}"
     ))
 }
 
@@ -545,10 +548,23 @@ fn an_endpoint_that_is_being_checked_has_no_traffic_before() {
 
     assert_eq!(proxy.get("/").status, 503);
     let told = endpoint(&proxy, 0);
-    assert_eq!((&told["state"], &told["reason"]), (&"unhealthy".into(), &"it waits for its first check".into()));
+    assert_eq!((&told["state"], &told["reason"]), (&"checking".into(), &"it waits for its first check".into()));
     goes_on.store(true, SeqCst);
 
     eventually(|| proxy.get("/").status == 200);
+}
+
+#[test]
+fn panic_does_not_send_anybody_to_an_endpoint_that_was_not_checked_yet() {
+    let (stalling, ill) = (Upstream::stalling(), Upstream::status(500));
+    let check = "[upstreams.api.health]\ninitial = \"checking\"\ninterval = \"1h\"\ntimeout = \"1m\"\n";
+    let proxy = Proxy::with(&format!("{ADMIN}{}{check}", api([&stalling, &ill])));
+
+    // The one that is known to be ill is better than nobody.
+    eventually(|| proxy.get("/").status == 500);
+
+    assert_eq!(endpoint(&proxy, 0)["state"], "checking");
+    assert!(stalling.requests() <= 1, "only its check");
 }
 
 #[test]
@@ -598,6 +614,28 @@ fn an_endpoint_that_is_down_is_asked_by_the_down_interval() {
     assert_eq!(Client::to(&proxy).get("/").text(), "served");
 }
 
+#[test]
+fn an_endpoint_that_an_operator_has_taken_down_is_not_asked() {
+    let (down, other) = (moody().0, moody().0);
+    let text = format!(
+        "{ADMIN}[upstreams.api]\nendpoints = [{{ address = \"{down}\", down = true }}, \"{other}\"]\n\
+         [upstreams.api.health]\n{SOON}"
+    );
+    let proxy = Proxy::with(&text);
+    eventually(|| other.connections() > 5);
+    assert_eq!((down.connections(), &endpoint(&proxy, 0)["state"]), (0, &Value::from("down")));
+
+    let body = "{\"down\": false}";
+    let lines = format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
+    let mut operator = Client::connect(proxy.admin_address());
+    let path = format!("/api/upstreams/api/endpoints/{down}");
+    operator.send(format!("PATCH {path} HTTP/1.1\r\nhost: a\r\n{lines}\r\n{body}"));
+    assert_eq!(operator.response().status, 200);
+
+    eventually(|| endpoint(&proxy, 0)["state"] == "up");
+    assert!(down.connections() > 0);
+}
+
 /// A proxy whose configuration stands in a file.
 fn filed(text: &str) -> (tempfile::TempDir, PathBuf, Proxy) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -610,7 +648,7 @@ fn filed(text: &str) -> (tempfile::TempDir, PathBuf, Proxy) {
 fn what_checks_know_is_kept_over_a_reload() {
     let ill = Upstream::status(500);
     let text = |name: &str, keys: &str| {
-        format!("[upstreams.{name}]\nendpoints = [\"{ill}\"]\n{keys}[upstreams.{name}.health]\n{ONCE}")
+        format!("[upstreams.{name}]\nendpoints = [\"{ill}\"]\n{CALM}{keys}[upstreams.{name}.health]\n{ONCE}")
     };
     let (_folder, file, proxy) = filed(&format!("{ADMIN}{}", text("api", "")));
     assert_eq!(last_check(&proxy).0, "answer");
@@ -636,7 +674,7 @@ fn what_checks_know_is_kept_over_a_reload() {
 fn an_endpoint_whose_check_is_given_up_has_traffic() {
     let (origin, is_well) = moody();
     is_well.store(false, SeqCst);
-    let upstream = format!("{ADMIN}{}", api([&origin]));
+    let upstream = format!("{ADMIN}{}{CALM}", api([&origin]));
     let check = format!("{upstream}[upstreams.api.health]\n{SOON}path = \"/status\"\n");
     let (_folder, file, proxy) = filed(&check);
     assert_eq!(last_check(&proxy).0, "answer");
@@ -659,7 +697,7 @@ fn a_reload_reads_certificates_again() {
     let ca = folder.path().join("ca.pem");
     std::fs::copy(other.ca(), &ca).expect("a file");
     let text = format!(
-        "{ADMIN}[upstreams.api]\nendpoints = [\"{origin}\"]\n[upstreams.api.health]\n{ONCE}tls = {{ ca = {} }}\n",
+        "{ADMIN}[upstreams.api]\nendpoints = [\"{origin}\"]\n{CALM}[upstreams.api.health]\n{ONCE}tls = {{ ca = {} }}\n",
         quoted(&ca)
     );
     let (_folder, file, proxy) = filed(&text);

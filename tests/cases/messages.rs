@@ -523,3 +523,36 @@ fn what_a_client_sends_after_it_went_away_harms_nobody() {
     assert_eq!(proxy.get("/").status, 200);
     assert!(origin.received().iter().all(|request| request.is_whole != request.head.line.starts_with("POST")));
 }
+
+#[test]
+fn a_short_body_that_nobody_wanted_costs_no_connection() {
+    // Answered before the body came: what is left of it is read, and the next request stands behind it.
+    let proxy = Proxy::with(&format!(
+        "[[routes]]\npath = \"/closed\"\nrespond = {{ status = 403 }}\n[[routes]]\npath = \"/api\"\nupstream = \"api\"\n{}",
+        api([&Upstream::refusing()])
+    ));
+    for (path, status) in [("/closed", 403), ("/api", 502), ("/nowhere", 404)] {
+        let mut client = Client::to(&proxy);
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nab"));
+        let response = client.response();
+        assert_eq!((response.status, response.field("connection")), (status, None), "for {path}");
+
+        client.send(pattern(99_998));
+        assert_eq!(client.get("/closed").status, 403, "behind {path}");
+    }
+}
+
+#[test]
+fn a_body_of_which_much_or_anything_may_come_costs_the_connection() {
+    let proxy = Proxy::with("[[routes]]\nrespond = { status = 403 }\n");
+    for head in ["Content-Length: 1000000", "Transfer-Encoding: chunked", "Content-Length: 5\r\nExpect: 100-continue"] {
+        let mut client = Client::to(&proxy);
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n"));
+
+        let response = client.response();
+
+        assert_eq!((response.status, response.field("connection")), (403, Some("close")), "for {head}");
+        client.finish();
+        client.assert_closed();
+    }
+}

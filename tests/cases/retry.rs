@@ -77,6 +77,25 @@ fn conditions_say_what_is_tried_again() {
 }
 
 #[test]
+fn a_connection_that_waits_for_the_rest_of_a_request_is_not_used_again() {
+    // It would take the next request for that rest (RFC 9112 section 9.3).
+    let saying =
+        |response: &'static str| Upstream::raw(move |talk| while talk.head().is_some() && talk.send(response) {});
+    let early = saying("HTTP/1.1 503 Early\r\nContent-Length: 0\r\n\r\n");
+    let other = saying("HTTP/1.1 200 Early\r\nContent-Length: 0\r\n\r\n");
+    let proxy = retrying([&early, &other], &format!("{FREE}config = {{ on = [\"http_503\"] }}"));
+    let mut client = Client::to(&proxy);
+    client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf");
+    assert_eq!(client.response().status, 200);
+
+    while early.requests() < 2 {
+        assert_eq!(proxy.get("/").status, 200);
+    }
+
+    assert_eq!(early.connections(), 2);
+}
+
+#[test]
 fn the_last_answer_is_the_clients() {
     let origins = [Upstream::status(503), Upstream::status(503)];
     let proxy = retrying([&origins[0], &origins[1]], &format!("{FREE}config = {{ on = [\"http_503\"] }}"));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{ADMIN, Client, End, Proxy, Upstream, api, eventually, pattern};
+use crate::harness::{ADMIN, Client, End, Log, Proxy, Upstream, api, eventually, ok, pattern};
 
 fn server(setting: &str, endpoint: &Upstream) -> Proxy {
     Proxy::with(&format!("[server]\n{setting}\n{ADMIN}{}", api([endpoint])))
@@ -83,7 +83,7 @@ fn a_body_that_stops_coming_is_a_408() {
 
 #[test]
 fn a_client_that_takes_nothing_is_given_up() {
-    let origin = Upstream::saying(crate::harness::ok(pattern(64 << 20)));
+    let origin = Upstream::saying(ok(pattern(64 << 20)));
     let proxy = server("client_send_timeout = \"300ms\"", &origin);
     let mut client = Client::with_small_window(&proxy);
 
@@ -101,7 +101,7 @@ fn an_endpoint_that_does_not_accept_is_a_504() {
     let proxy = Proxy::with(&format!("{ADMIN}{}{settings}", api([&Upstream::unreachable()])));
 
     assert_eq!(proxy.get("/").status, 504);
-    proxy.assert_counted(&timeout("connect"), 1.0);
+    proxy.assert_counted(&timeout("upstream_connect"), 1.0);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn an_endpoint_that_does_not_answer_is_a_504() {
     assert_eq!(client.get("/").status, 504);
     eventually(|| origin.open_connections() == 0);
     assert_eq!(client.get("/").status, 504, "the client's connection is in order");
-    proxy.assert_counted(&timeout("upstream_read"), 2.0);
+    proxy.assert_counted(&timeout("upstream_response"), 2.0);
 }
 
 #[test]
@@ -212,4 +212,151 @@ fn an_idle_connection_to_an_endpoint_is_closed() {
 
     assert_eq!(proxy.get("/").text(), "hi");
     assert_eq!(origin.connections(), 2);
+}
+
+/// One attempt at this endpoint, with this setting of the upstream.
+fn upstream(setting: &str, endpoint: &Upstream) -> String {
+    format!("{}{setting}\n[upstreams.api.retry]\nattempts = 1\n", api([endpoint]))
+}
+
+/// Sends a request with as much of a long body as is taken.
+fn send_long_body(client: &mut Client) {
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 64 << 20));
+    client.send_until_blocked(&pattern(64 << 20), Duration::from_millis(200));
+}
+
+#[test]
+fn every_timeout_has_its_name_in_the_log_and_its_count() {
+    type Case = (&'static str, u16, String, Box<dyn Fn(&mut Client)>);
+    fn get(client: &mut Client) {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    let hi = Upstream::replying("hi");
+    let stuck = Upstream::raw(|talk| {
+        talk.request();
+        talk.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc");
+        talk.stall();
+    });
+    let deaf = Upstream::raw(|talk| {
+        talk.head();
+        talk.wait_for(|| false);
+    });
+    let long = Upstream::saying(ok(pattern(64 << 20)));
+    let switching = Upstream::raw(|talk| {
+        talk.head();
+        talk.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
+        talk.stall();
+    });
+    let rows: Vec<Case> = vec![
+        (
+            "client_header_timeout",
+            408,
+            format!("[server]\nclient_header_timeout = \"200ms\"\n{}", api([&hi])),
+            Box::new(|client| client.send("GET / HTTP/1.1\r\n")),
+        ),
+        (
+            "client_body_timeout",
+            408,
+            format!("[server]\nclient_body_timeout = \"200ms\"\n{}", api([&Upstream::echo()])),
+            Box::new(|client| client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")),
+        ),
+        (
+            "client_send_timeout",
+            200,
+            format!("[server]\nclient_send_timeout = \"300ms\"\n{}", api([&long])),
+            Box::new(get),
+        ),
+        (
+            "upstream_connect_timeout",
+            504,
+            upstream("connect_timeout = \"200ms\"", &Upstream::unreachable()),
+            Box::new(get),
+        ),
+        ("upstream_send_timeout", 504, upstream("send_timeout = \"300ms\"", &deaf), Box::new(send_long_body)),
+        (
+            "upstream_response_timeout",
+            504,
+            upstream("response_timeout = \"200ms\"", &Upstream::stalling()),
+            Box::new(get),
+        ),
+        ("upstream_read_timeout", 200, upstream("read_timeout = \"200ms\"", &stuck), Box::new(get)),
+        (
+            "route_timeout",
+            504,
+            format!("{}[[routes]]\nupstream = \"api\"\ntimeout = \"200ms\"\n", api([&Upstream::stalling()])),
+            Box::new(get),
+        ),
+        (
+            "tunnel_timeout",
+            101,
+            format!("[server]\ntunnel_timeout = \"200ms\"\n{}", api([&switching])),
+            Box::new(|client| client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")),
+        ),
+    ];
+    for (name, status, settings, send) in rows {
+        let log = Log::new();
+        let proxy = Proxy::with(&format!("{}{ADMIN}{settings}", log.settings()));
+        let mut client = match name {
+            "client_send_timeout" => Client::with_small_window(&proxy),
+            _ => Client::to(&proxy),
+        };
+
+        send(&mut client);
+
+        let line = log.line();
+        assert_eq!((&line["error"], &line["status"]), (&name.into(), &status.into()), "{line}");
+        let label = name.strip_suffix("_timeout").expect("a timeout");
+        proxy.assert_counted(&timeout(label), 1.0);
+        if status >= 400 {
+            assert_eq!(client.response().status, status, "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_endpoint_may_think_for_longer_than_it_may_pause() {
+    let origin = Upstream::raw(|talk| {
+        while talk.request().is_some() {
+            talk.pause(Duration::from_millis(700));
+            talk.send(ok("thought"));
+        }
+    });
+    let settings = "response_timeout = \"20s\"\nread_timeout = \"200ms\"";
+
+    assert_eq!(Proxy::with(&upstream(settings, &origin)).get("/").text(), "thought");
+}
+
+#[test]
+fn a_head_that_comes_ever_so_slowly_is_no_response() {
+    // The limit is for the whole head, as for a client's.
+    let origin = Upstream::raw(|talk| {
+        talk.request();
+        talk.send("HTTP/1.1 200 OK\r\n");
+        while talk.send("X: y\r\n") {
+            talk.pause(Duration::from_millis(20));
+        }
+    });
+    let log = Log::new();
+    let proxy = Proxy::with(&format!("{}{}", log.settings(), upstream("response_timeout = \"500ms\"", &origin)));
+
+    assert_eq!(proxy.get("/").status, 504);
+    assert_eq!(log.line()["error"], "upstream_response_timeout");
+}
+
+#[test]
+fn an_endpoint_that_says_it_is_working_is_given_more_time() {
+    let origin = Upstream::raw(|talk| {
+        talk.request();
+        for _ in 0..4 {
+            talk.pause(Duration::from_millis(300));
+            talk.send("HTTP/1.1 102 Processing\r\n\r\n");
+        }
+        talk.send(ok("done"));
+        talk.stall();
+    });
+    let proxy = Proxy::with(&upstream("response_timeout = \"1s\"", &origin));
+    let mut client = Client::to(&proxy);
+    client.send("GET / HTTP/1.0\r\n\r\n");
+
+    assert_eq!(client.response().text(), "done");
 }

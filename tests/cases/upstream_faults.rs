@@ -153,6 +153,26 @@ fn a_fault_within_the_body_breaks_the_response_off() {
 }
 
 #[test]
+fn a_body_that_is_broken_before_any_of_it_was_sent_on_is_told_with_a_status() {
+    for body in [
+        "x\r\n",
+        "5 5\r\nhello\r\n0\r\n\r\n",
+        "3\r\nabcd\r\n0\r\n\r\n",
+        "3\r\nabc\r\n3\r\nabc\r\nx\r\n",
+        "3\r\nabc\r\n0\r\nbad trailer\r\n\r\n",
+    ] {
+        let endpoint = Upstream::saying(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}"));
+        let proxy = once(&endpoint);
+        let mut client = Client::to(&proxy);
+
+        let response = client.get("/");
+
+        assert_eq!((response.status, response.text()), (502, "502 Bad Gateway\n"), "for {body:?}");
+        assert_eq!(client.get("/").status, 502, "the client's connection is in order");
+    }
+}
+
+#[test]
 fn bytes_behind_a_response_belong_to_nobody() {
     // RFC 9112 section 9.3.2 would make them the answer to the next request.
     let origin = Upstream::raw(|talk| {

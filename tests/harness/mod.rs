@@ -3,6 +3,7 @@
 //! Everything blocks, in threads, and nothing waits longer than [`PATIENCE`]: a test that hangs fails.
 
 mod client;
+mod log;
 mod program;
 mod proxy;
 mod secure;
@@ -12,6 +13,7 @@ mod wait;
 mod wire;
 
 pub(crate) use client::Client;
+pub(crate) use log::Log;
 pub(crate) use program::{Program, staunch};
 pub(crate) use proxy::{ADMIN, Proxy, api};
 pub(crate) use secure::{AsyncOrigin, Authority, Channel, quoted};

@@ -7,6 +7,7 @@
 mod endpoint;
 mod guards;
 mod listener;
+mod maintenance;
 mod page;
 mod process;
 mod status;
@@ -33,6 +34,7 @@ pub use endpoint::EndpointPatch;
 pub use guards::{BreakerState, BreakerStatus, ConcurrencyStatus, QueueStatus};
 pub use listener::AdminListener;
 use listener::Bounded;
+pub use maintenance::{ClosedBy, Closing, MaintenanceStatus, RouteClosing};
 pub use process::{NotUpgraded, Upgraded, Upgrading};
 pub use status::{
     CheckStatus, EndpointState, EndpointStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue,
@@ -57,6 +59,16 @@ pub trait Window: Send + Sync {
     fn change_endpoint(&self, upstream: &str, address: &str, patch: EndpointPatch) -> Option<EndpointStatus>;
 
     fn plugins(&self) -> Vec<PluginStatus>;
+
+    /// What is closed for maintenance.
+    fn maintenance(&self) -> MaintenanceStatus;
+
+    /// Closes or opens a route, or all of them; with `None` for `on` the configuration decides again. `retry_after`:
+    /// seconds that clients are told meanwhile.
+    ///
+    /// # Errors
+    /// What is said of a route that is not there.
+    fn close(&self, route: Option<&str>, on: Option<bool>, retry_after: Option<u32>) -> Result<(), String>;
 
     /// Has another version of a plugin serve. `force`: even one that was taken back.
     fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_>;
@@ -119,6 +131,7 @@ fn router(state: Arc<AdminState>) -> Router {
         .route("/api/upgrade", post(process::upgrade))
         .route("/api/upstreams", get(upstreams))
         .route(ENDPOINT, patch(endpoint::patch).layer(DefaultBodyLimit::max(endpoint::MAX_PATCH)))
+        .route("/api/maintenance", get(maintenance::get).put(maintenance::put))
         .route("/api/plugins", get(plugins))
         .route("/api/plugins/{name}", put(turnover::put).layer(DefaultBodyLimit::max(turnover::MAX_FILE)))
         .fallback(async || error(StatusCode::NOT_FOUND, "there is nothing at this path"))
@@ -161,7 +174,7 @@ async fn plugins(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
 async fn dashboard(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
     let window = &state.window;
     let headers = [(header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'")];
-    (headers, Html(page::render(window.ready(), &window.upstreams(), &window.plugins())))
+    (headers, Html(page::render(window.ready(), &window.maintenance(), &window.upstreams(), &window.plugins())))
 }
 
 /// Turns away who brings no token, and keeps what is answered out of caches.

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Write};
 
+use super::maintenance::MaintenanceStatus;
 use super::status::{EndpointStatus, PluginStatus, UpstreamStatus};
 
 const HEAD: &str = "<!doctype html>
@@ -26,16 +27,33 @@ small { opacity: .7; }
 ";
 
 /// The whole page.
-pub(super) fn render(ready: bool, upstreams: &[UpstreamStatus], plugins: &[PluginStatus]) -> String {
+pub(super) fn render(
+    ready: bool,
+    maintenance: &MaintenanceStatus,
+    upstreams: &[UpstreamStatus],
+    plugins: &[PluginStatus],
+) -> String {
     let mut page = String::from(HEAD);
-    write_all(&mut page, ready, upstreams, plugins).expect("a string takes all that is written");
+    write_all(&mut page, ready, maintenance, upstreams, plugins).expect("a string takes all that is written");
     page
 }
 
-fn write_all(page: &mut String, ready: bool, upstreams: &[UpstreamStatus], plugins: &[PluginStatus]) -> fmt::Result {
+fn write_all(
+    page: &mut String,
+    ready: bool,
+    maintenance: &MaintenanceStatus,
+    upstreams: &[UpstreamStatus],
+    plugins: &[PluginStatus],
+) -> fmt::Result {
     let (class, readiness) = if ready { ("up", "ready") } else { ("bad", "not ready") };
     let version = env!("CARGO_PKG_VERSION");
     writeln!(page, "<h1>staunch <small>{version}</small> <small class=\"{class}\">{readiness}</small></h1>")?;
+    if maintenance.server.on {
+        writeln!(page, "<p class=\"bad\">closed for maintenance</p>")?;
+    }
+    for closed in maintenance.routes.iter().filter(|route| route.closing.on) {
+        writeln!(page, "<p class=\"bad\">the route {} is closed for maintenance</p>", Escaped(&closed.route))?;
+    }
     for upstream in upstreams {
         let (name, balance) = (Escaped(&upstream.name), Escaped(&upstream.balance));
         writeln!(page, "<h2>{name} <small>{balance}</small></h2>")?;

@@ -35,7 +35,7 @@ pub struct EndpointStatus {
     /// Why it is in this state, for a reader.
     pub reason: Option<String>,
     /// Since when it is in this state.
-    #[serde(serialize_with = "as_rfc3339")]
+    #[serde(serialize_with = "optional_rfc3339")]
     pub since: Option<SystemTime>,
     /// As an operator or the configuration says.
     pub weight: u32,
@@ -83,6 +83,8 @@ pub enum EndpointState {
     Down,
     /// An operator or the configuration gives it no new requests; it finishes what it has.
     Draining,
+    /// Its active check has not come to a verdict yet, and it has no traffic without one.
+    Checking,
     /// Taken out by its active check.
     Unhealthy,
     /// Taken out by `max_fails`.
@@ -98,10 +100,11 @@ pub enum EndpointState {
 }
 
 impl EndpointState {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Up,
         Self::Down,
         Self::Draining,
+        Self::Checking,
         Self::Unhealthy,
         Self::Unavailable,
         Self::Ejected,
@@ -116,6 +119,7 @@ impl EndpointState {
             Self::Up => "up",
             Self::Down => "down",
             Self::Draining => "draining",
+            Self::Checking => "checking",
             Self::Unhealthy => "unhealthy",
             Self::Unavailable => "unavailable",
             Self::Ejected => "ejected",
@@ -387,7 +391,7 @@ fn labels(plugin: &PluginStatus) -> [(&str, &str); 3] {
     [("plugin", &plugin.plugin), ("use", &plugin.used_in), ("kind", plugin.kind.name())]
 }
 
-fn as_rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn optional_rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
         Some(time) => rfc3339(time, serializer),
         None => serializer.serialize_none(),

@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -9,7 +10,12 @@ use super::*;
 #[derive(Default)]
 struct Double {
     ready: AtomicBool,
+    /// What was asked to be closed and opened.
+    closed: Mutex<Vec<Switched>>,
 }
+
+/// The route, whether it is closed, and what clients are told.
+type Switched = (Option<String>, Option<bool>, Option<u32>);
 
 impl Window for Double {
     fn ready(&self) -> bool {
@@ -113,6 +119,21 @@ impl Window for Double {
                 },
             ],
         }]
+    }
+
+    fn maintenance(&self) -> MaintenanceStatus {
+        let closed = |since| Closing { on: true, by: ClosedBy::Admin, since, retry_after: Some(120) };
+        let open = Closing { on: false, by: ClosedBy::Configuration, since: None, retry_after: None };
+        let route = RouteClosing { route: "shop".to_owned(), closing: closed(Some(std::time::UNIX_EPOCH)) };
+        MaintenanceStatus { server: open, routes: vec![route] }
+    }
+
+    fn close(&self, route: Option<&str>, on: Option<bool>, retry_after: Option<u32>) -> Result<(), String> {
+        if route.is_some_and(|route| route != "shop") {
+            return Err("there is no such route".to_owned());
+        }
+        self.closed.lock().push((route.map(str::to_owned), on, retry_after));
+        Ok(())
     }
 
     fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_> {
@@ -256,6 +277,7 @@ async fn the_page_shows_states_and_escapes_them() {
 
     assert!(answer.contains("10.0.0.1:80") && answer.contains("upstreams.api.balance"), "{answer}");
     assert!(answer.contains("connect &lt;refused&gt;"), "{answer}");
+    assert!(answer.contains("the route shop is closed for maintenance"), "{answer}");
     assert!(answer.contains("10 ms &lt;passed&gt;"), "{answer}");
     for text in ["breaker <span class=\"bad\">open</span>", "7 of 8 in flight, 5 of 9 waiting", "4 of 12 in flight"] {
         assert!(answer.contains(text), "{text} in {answer}");
@@ -289,6 +311,44 @@ async fn a_plugin_is_replaced_by_a_put_of_its_file() {
         assert_eq!(status, expected, "for {path} with {file}: {answer}");
         assert!(status == 200 || answer["error"].is_string(), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn routes_are_closed_and_opened_by_a_put() {
+    let server = Server::start(None).await;
+    let put = async |lines: &str, wanted: &str| {
+        let length = wanted.len();
+        let head = format!(
+            "PUT /api/maintenance HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{lines}content-length: {length}\r\n\r\n"
+        );
+        let answer = server.ask(&(head + wanted)).await;
+        (status(&answer), serde_json::from_str::<serde_json::Value>(body(&answer)).expect("JSON"))
+    };
+
+    for (wanted, understood) in [
+        (r#"{"on":true}"#, (None, Some(true), None)),
+        (r#"{"on":true,"retry_after":90}"#, (None, Some(true), Some(90))),
+        (r#"{"on":true,"route":"shop","retry_after":"2m"}"#, (Some("shop".to_owned()), Some(true), Some(120))),
+        (r#"{"on":false,"route":"shop","retry_after":null}"#, (Some("shop".to_owned()), Some(false), None)),
+        (r#"{"on":null,"route":null}"#, (None, None, None)),
+    ] {
+        let (status, standing) = put("", wanted).await;
+        assert_eq!((status, &standing["routes"][0]["route"]), (200, &json!("shop")), "for {wanted}");
+        assert_eq!(server.window.closed.lock().pop(), Some(understood), "for {wanted}");
+    }
+    for (lines, wanted, refused) in [
+        ("", r#"{"on":true,"route":"nowhere"}"#, 404),
+        ("origin: http://a\r\n", r#"{"on":true}"#, 403),
+        ("", "{}", 400),
+    ] {
+        assert_eq!(put(lines, wanted).await.0, refused, "for {wanted}");
+    }
+    assert!(server.window.closed.lock().is_empty());
+    let told = serde_json::from_str::<serde_json::Value>(body(&server.get("/api/maintenance").await)).unwrap();
+    let open = json!({ "on": false, "by": "configuration", "since": null, "retry_after": null });
+    assert_eq!(told.as_object().unwrap().iter().filter(|(key, _)| *key != "routes").count(), 4);
+    assert!(open.as_object().unwrap().iter().all(|(key, value)| told[key] == *value), "{told}");
+    assert_eq!(told["routes"][0]["since"], "1970-01-01T00:00:00Z");
 }
 
 #[tokio::test]

@@ -44,10 +44,13 @@ use verdict::{State, Timing, Verdict};
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
     running: Mutex<HashMap<Target, Vec<Running>>>,
-    /// By the names of upstreams and the addresses of endpoints.
-    subscribed: Mutex<HashMap<Arc<str>, HashMap<Arc<str>, Arc<Check>>>>,
+    /// By the names of upstreams.
+    subscribed: Mutex<HashMap<Arc<str>, ByEndpoint>>,
     common: Arc<Common>,
 }
+
+/// An upstream's checks, by the addresses of its endpoints.
+type ByEndpoint = HashMap<Arc<str>, Arc<Check>>;
 
 /// What an upstream's check says of one endpoint.
 #[derive(Clone, Debug)]
@@ -153,7 +156,7 @@ impl Checks {
         self.common.allow(max_checks);
         let mut running = self.running.lock();
         let mut before = std::mem::take(&mut *running);
-        let mut subscribed = HashMap::<_, HashMap<_, _>>::new();
+        let mut subscribed = HashMap::<Arc<str>, ByEndpoint>::new();
         for Wanted { question, timing, subscriber } in wanted {
             let now = running.entry(question.target.clone()).or_default();
             let old = before.entry(question.target.clone()).or_default();
@@ -167,7 +170,7 @@ impl Checks {
                 now.push(kept);
                 check
             } else {
-                let known = old.iter().chain(&*now).find(|running| running.check.question == question);
+                let known = old.iter().chain(&*now).find(|running| running.check.knows(&question));
                 let check = Arc::new(match known {
                     Some(known) => known.check.under(question, timing),
                     None => Check::new(question, timing),
@@ -175,8 +178,8 @@ impl Checks {
                 now.push(self.common.start(check.clone()));
                 check
             };
-            let place: &mut HashMap<_, _> = subscribed.entry(subscriber.upstream.clone()).or_default();
-            place.insert(subscriber.endpoint.clone(), check.clone());
+            let own = subscribed.entry(subscriber.upstream.clone()).or_default();
+            own.insert(subscriber.endpoint.clone(), check.clone());
             check.live.lock().subscribe(subscriber);
         }
         self.common.tally.retain(|upstream| subscribed.contains_key(upstream));
@@ -230,15 +233,17 @@ impl Common {
         let result = CheckResult::of(&answer);
         let said = answer.unwrap_or_else(|failure| failure.to_string());
         let live = &mut *check.live.lock();
-        let has_turned = live.verdict.observe(result == CheckResult::Passed);
+        let before = live.news();
+        live.verdict.observe(result == CheckResult::Passed);
+        let news = live.news();
         let is_same = |last: &&LastCheck| (last.result == CheckResult::Passed) == (result == CheckResult::Passed);
         let in_a_row = live.last.as_ref().filter(is_same).map_or(0, |last| last.in_a_row) + 1;
         live.last = Some(LastCheck { at: SystemTime::now(), took, result, said: said.clone(), in_a_row });
         for Subscriber { upstream, endpoint, interest } in &live.subscribers {
             self.tally.checked(upstream, endpoint, result, &said);
-            if has_turned {
-                self.tally.turned(upstream, endpoint, live.verdict.is_up(), &said);
-                interest.tell(live.news());
+            if news != before {
+                self.tally.turned(upstream, endpoint, news == News::Up, &said);
+                interest.tell(news);
             }
             if result == CheckResult::Passed {
                 interest.passed();
@@ -261,6 +266,11 @@ impl Check {
         Self { question, timing, live: Mutex::new(live) }
     }
 
+    /// Whether it has been told something about this.
+    fn knows(&self, question: &Question) -> bool {
+        self.question == *question && self.live.lock().last.is_some()
+    }
+
     /// Whether anybody would do anything about what it comes to.
     fn matters(&self) -> bool {
         !self.live.lock().subscribers.iter().all(|subscriber| subscriber.interest.is_shut())
@@ -274,12 +284,10 @@ impl Live {
     }
 
     fn news(&self) -> News {
-        match self.verdict.state() {
-            State::Up => News::Up,
-            // Nothing has failed yet.
-            State::Checking => News::Awaited,
-            State::Down if self.last.is_none() => News::Awaited,
-            State::Down => News::Down,
+        match self.verdict.is_up() {
+            true => News::Up,
+            false if self.verdict.is_awaited() => News::Awaited,
+            false => News::Down,
         }
     }
 

@@ -51,6 +51,8 @@ pub(super) enum State {
 pub(super) struct Verdict {
     timing: Timing,
     state: State,
+    /// Whether the state is what it was before the first check, and nothing speaks for it yet.
+    is_awaited: bool,
     /// Results in a row that contradict the state.
     against: u32,
 }
@@ -62,7 +64,7 @@ impl Verdict {
             InitialState::Down => State::Down,
             InitialState::Checking => State::Checking,
         };
-        Self { timing, state, against: 0 }
+        Self { timing, state, is_awaited: state != State::Up, against: 0 }
     }
 
     /// The same endpoint, judged by other numbers from now on.
@@ -72,6 +74,11 @@ impl Verdict {
 
     pub(super) fn state(&self) -> State {
         self.state
+    }
+
+    /// Whether the endpoint has no traffic only because too little is known of it: no check has failed yet.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.is_awaited
     }
 
     /// Whether the endpoint may have traffic.
@@ -92,6 +99,7 @@ impl Verdict {
     /// Takes one result; answers whether it changed the state.
     pub(super) fn observe(&mut self, passed: bool) -> bool {
         let result = if passed { State::Up } else { State::Down };
+        self.is_awaited &= passed;
         if result == self.state {
             self.against = 0;
             return false;
@@ -101,7 +109,7 @@ impl Verdict {
         if against < needed {
             return false;
         }
-        (self.state, self.against) = (result, 0);
+        (self.state, self.against, self.is_awaited) = (result, 0, false);
         true
     }
 
@@ -181,6 +189,25 @@ mod tests {
             let verdict = Verdict::new(timing(4, 3, InitialState::Checking));
             assert!(!verdict.is_up());
             assert_eq!(states(verdict, results), expected, "for {results}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_awaited_until_a_check_fails_or_enough_have_passed() {
+        for (initial, results, expected) in [
+            (InitialState::Up, "-+", [false; 3]),
+            (InitialState::Checking, "+-", [true, false, false]),
+            (InitialState::Checking, "-+", [true, false, false]),
+            (InitialState::Down, "++", [true, true, false]),
+            (InitialState::Down, "+-", [true, true, false]),
+        ] {
+            let mut verdict = Verdict::new(timing(2, 2, initial));
+            let mut awaited = vec![verdict.is_awaited()];
+            for result in results.chars() {
+                verdict.observe(result == '+');
+                awaited.push(verdict.is_awaited());
+            }
+            assert_eq!(awaited, expected, "{initial:?} {results}");
         }
     }
 

@@ -1,10 +1,10 @@
 //! What a route does with a request.
 
+use super::answer::{Answer, Content};
 use super::fault::{BadValue, Fault, suggest};
 use super::reader::{Reader, Scope};
-use super::tree::{Kind, Value};
+use super::tree::Value;
 use super::value;
-use crate::http::head::Known;
 
 /// What a route does with a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +18,7 @@ pub enum Action {
         status: u16,
         /// Names in lower case.
         headers: Vec<(String, String)>,
-        body: String,
+        body: Content,
     },
     /// `to` may use `$scheme`, `$host`, `$path`, `$query`, `$request_uri`.
     Redirect {
@@ -39,7 +39,10 @@ impl Action {
                 find_upstream(value, reader.scope).map(Self::Upstream)
             }
             Some("split") => read_split(reader),
-            Some("respond") => reader.table("respond").and_then(read_respond),
+            Some("respond") => {
+                let Answer { status, headers, body, .. } = Answer::read_respond(reader.table("respond")?, 200);
+                Some(Self::Respond { status, headers, body })
+            }
             Some(_) => reader.table("redirect").and_then(read_redirect),
             None => {
                 let fault = Fault::new(reader.place(), "a route that does nothing");
@@ -51,7 +54,7 @@ impl Action {
     }
 }
 
-fn find_upstream(value: &Value, scope: &Scope<'_>) -> Option<usize> {
+pub(super) fn find_upstream(value: &Value, scope: &Scope<'_>) -> Option<usize> {
     let name = scope.text(value)?;
     let position = scope.upstreams.iter().position(|(upstream, _)| *upstream == name);
     if position.is_none() {
@@ -86,35 +89,6 @@ fn read_split(reader: &mut Reader<'_>) -> Option<Action> {
         scope.fault(Fault::new(reader.place_of("split"), what));
     }
     Some(Action::Split(shares))
-}
-
-fn read_respond(mut reader: Reader<'_>) -> Option<Action> {
-    let mut status = 200;
-    reader.set_number("status", 200..=599, &mut status);
-    let scope = reader.scope;
-    let mut headers: Vec<(String, String)> = Vec::new();
-    for (key, value) in reader.entries("headers") {
-        let Some(name) = scope.accept(key.place, response_field_name(&key.name)) else { continue };
-        let values = match &value.kind {
-            Kind::Array(values) => &values[..],
-            _ => std::slice::from_ref(value),
-        };
-        let read = |value| scope.text(value).and_then(|text| scope.accept(value.place, value::field_value(text)));
-        headers.extend(values.iter().filter_map(read).map(|value| (name.clone(), value)));
-    }
-    let body: String = reader.optional("body").unwrap_or_default();
-    if matches!(status, 204 | 205 | 304) && !body.is_empty() {
-        scope.fault(Fault::new(reader.place_of("body"), format!("a response with status {status} has no body")));
-    }
-    Some(Action::Respond { status, headers, body })
-}
-
-fn response_field_name(text: &str) -> Result<String, BadValue> {
-    let name = value::field_name(text)?;
-    if Known::of(name.as_bytes()).is_hop_by_hop() {
-        return Err(BadValue::new(format!("`{name}` is written by the proxy itself")));
-    }
-    Ok(name)
 }
 
 fn read_redirect(mut reader: Reader<'_>) -> Option<Action> {

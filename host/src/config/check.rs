@@ -7,7 +7,7 @@ use super::plugin::{OnFailure, PluginKind};
 use super::reader::Scope;
 use super::route::{PathPattern, Route};
 use super::settings::Place;
-use super::{Action, Config};
+use super::{Action, Config, Fallback, FallbackAction};
 
 /// Notes what is wrong between the parts of a configuration.
 pub(super) fn check(config: &Config, scope: &Scope<'_>) {
@@ -15,11 +15,13 @@ pub(super) fn check(config: &Config, scope: &Scope<'_>) {
     check_plugins(config, scope);
     check_admin(config, scope);
     for (position, (name, place)) in scope.upstreams.iter().enumerate() {
-        let is_used = config.routes.iter().any(|route| match &route.action {
+        let leads = |action: &Action| match action {
             Action::Upstream(upstream) => *upstream == position,
             Action::Split(shares) => shares.iter().any(|(upstream, _)| *upstream == position),
             Action::Respond { .. } | Action::Redirect { .. } => false,
-        });
+        };
+        let falls_back = |fallback: &Fallback| fallback.then == FallbackAction::Upstream(position);
+        let is_used = config.routes.iter().any(|route| leads(&route.action) || route.fallback.iter().any(falls_back));
         if !is_used {
             scope.warn(Fault::new(*place, format!("no route leads to the upstream `{name}`")));
         }

@@ -7,8 +7,11 @@ use std::time::Duration;
 use regex::Regex;
 
 use super::action::Action;
+use super::error_pages::ErrorPages;
+use super::fallback::Fallback;
 use super::fault::{BadValue, Fault};
 use super::limit::{self, ConcurrencyLimit, Priority};
+use super::maintenance::Maintenance;
 use super::plugin::{PluginKind, PluginUse};
 use super::reader::Reader;
 use super::settings::Place;
@@ -32,6 +35,12 @@ pub struct Route {
     /// For the whole exchange, all attempts; from the request's head to the response's last byte; absent: no
     /// limit, as in nginx and HAProxy.
     pub timeout: Option<Duration>,
+    /// What answers when the upstream does not: the first whose conditions hold (none).
+    pub fallback: Vec<Fallback>,
+    /// For answers of the proxy itself.
+    pub error_pages: ErrorPages,
+    /// Whether the route is closed.
+    pub maintenance: Maintenance,
     /// Among the requests that wait for the same upstream ("normal", or "high").
     pub priority: Priority,
     pub concurrency_limit: Option<ConcurrencyLimit>,
@@ -68,6 +77,9 @@ impl Route {
             action,
             rewrite: Vec::new(),
             timeout: None,
+            fallback: Vec::new(),
+            error_pages: ErrorPages::default(),
+            maintenance: Maintenance::default(),
             priority: Priority::default(),
             concurrency_limit: None,
             place: Place::default(),
@@ -131,18 +143,11 @@ impl Route {
         let action = Action::read(reader);
         let mut timeout = None;
         reader.set_or_off("timeout", &mut timeout);
-        Some(Self {
-            hosts,
-            path,
-            methods,
-            headers,
-            rewrite,
-            timeout,
-            priority,
-            concurrency_limit,
-            place,
-            ..Self::new(action?)
-        })
+        let fallback = Fallback::read_all(reader, action.as_ref());
+        let error_pages = ErrorPages::read(reader);
+        let maintenance = Maintenance::read(reader);
+        let read = Self { hosts, path, methods, headers, rewrite, timeout, place, ..Self::new(action?) };
+        Some(Self { priority, concurrency_limit, fallback, error_pages, maintenance, ..read })
     }
 
     fn default_name(&self) -> String {

@@ -3,7 +3,9 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::error_pages::ErrorPages;
 use super::fault::Fault;
+use super::maintenance::Maintenance;
 use super::reader::{DurationOrZero, Read, Reader, Scope};
 use super::tree::{Kind, Value};
 use super::value;
@@ -19,10 +21,15 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// For a whole request head ("60s", nginx's `client_header_timeout`).
     pub client_header_timeout: Duration,
-    /// Between two reads of a request body ("60s").
+    /// Between two reads of a request body ("60s", nginx's `client_body_timeout`).
     pub client_body_timeout: Duration,
     /// Between two writes to a client ("60s", nginx's `send_timeout`).
     pub client_send_timeout: Duration,
+    /// Bytes a second that a client must send of a body, and take of a response, on average over the time that it is
+    /// waited for; absent: as few as it likes. Once a client has been waited for as long as `client_body_timeout` or
+    /// `client_send_timeout` in all, each further second has to bring so many bytes, or the request ends as with those.
+    /// Not for clients that pause in what they send, as streams of events do.
+    pub client_min_rate: Option<u64>,
     /// How long an idle connection is kept ("75s").
     pub client_keepalive_timeout: Duration,
     /// How long a connection that just became idle is kept while draining, for a request that is on its way ("1s";
@@ -40,6 +47,10 @@ pub struct Server {
     pub max_target_size: usize,
     /// The longest request body, in bytes; absent: no limit. Longer: 413.
     pub max_body_size: Option<u64>,
+    /// For answers of the proxy itself that a route has no page for, and that have no route.
+    pub error_pages: ErrorPages,
+    /// Whether all routes are closed.
+    pub maintenance: Maintenance,
     /// Connections from clients at a time, over all listeners and workers (1 to 10000000); absent: half the file
     /// descriptors this process may have, less 256, as each may need another one to an endpoint. Further ones wait in
     /// the kernel's queue.
@@ -61,6 +72,7 @@ impl Default for Server {
             client_header_timeout: Duration::from_secs(60),
             client_body_timeout: Duration::from_secs(60),
             client_send_timeout: Duration::from_secs(60),
+            client_min_rate: None,
             client_keepalive_timeout: Duration::from_secs(75),
             client_keepalive_min_timeout: Duration::from_secs(1),
             tunnel_timeout: Duration::from_secs(3600),
@@ -69,6 +81,8 @@ impl Default for Server {
             max_headers: 128,
             max_target_size: 8 * 1024,
             max_body_size: None,
+            error_pages: ErrorPages::default(),
+            maintenance: Maintenance::default(),
             max_connections: None,
             max_connections_per_client: None,
             memory_limit: None,
@@ -99,7 +113,10 @@ impl Server {
         server.max_connections = reader.number("max_connections", 1..=10_000_000);
         server.max_connections_per_client = reader.number("max_connections_per_client", 1..=i64::from(i32::MAX));
         server.memory_limit = reader.size("memory_limit", 16 << 20..=1 << 50);
+        server.client_min_rate = reader.size("client_min_rate", 1..=u64::MAX);
         server.max_body_size = reader.size("max_body_size", 0..=u64::MAX);
+        server.error_pages = ErrorPages::read(&mut reader);
+        server.maintenance = Maintenance::read(&mut reader);
         server
     }
 }

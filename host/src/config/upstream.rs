@@ -29,11 +29,14 @@ pub struct Upstream {
     pub keepalive_timeout: Duration,
     /// Exchanges after which a connection is closed (1000, nginx's `keepalive_requests`).
     pub keepalive_requests: u64,
-    /// ("5s")
+    /// For making a connection ("5s", Envoy's `connect_timeout`).
     pub connect_timeout: Duration,
-    /// Between two reads ("60s").
+    /// From the end of a request to the whole head of its response, interim responses aside; absent: `read_timeout`,
+    /// as in nginx.
+    pub response_timeout: Option<Duration>,
+    /// Between two reads of a response's body ("60s", nginx's `proxy_read_timeout`).
     pub read_timeout: Duration,
-    /// Between two writes ("60s").
+    /// Between two writes ("60s", nginx's `proxy_send_timeout`).
     pub send_timeout: Duration,
     pub queue: Queue,
     pub breaker: Option<Breaker>,
@@ -59,6 +62,7 @@ impl Upstream {
             keepalive_timeout: Duration::from_secs(60),
             keepalive_requests: 1000,
             connect_timeout: Duration::from_secs(5),
+            response_timeout: None,
             read_timeout: Duration::from_secs(60),
             send_timeout: Duration::from_secs(60),
             queue: Queue::default(),
@@ -70,6 +74,11 @@ impl Upstream {
             panic_threshold: None,
             retry: Retry::default(),
         }
+    }
+
+    /// How long a response's head may take.
+    pub fn response_timeout(&self) -> Duration {
+        self.response_timeout.unwrap_or(self.read_timeout)
     }
 
     /// The percentage of healthy endpoints below which health is overlooked; 0: never.
@@ -102,6 +111,7 @@ impl Upstream {
         reader.set("keepalive_timeout", &mut upstream.keepalive_timeout);
         reader.set_number("keepalive_requests", 1..=i64::MAX, &mut upstream.keepalive_requests);
         reader.set("connect_timeout", &mut upstream.connect_timeout);
+        upstream.response_timeout = reader.optional("response_timeout");
         reader.set("read_timeout", &mut upstream.read_timeout);
         reader.set("send_timeout", &mut upstream.send_timeout);
         reader.word("protocol", &[("http1", Some(())), ("http2", None)]);

@@ -458,13 +458,13 @@ mod tests {
 
     #[test]
     fn a_response_made_here_is_checked_whole() {
-        let good = LocalResponse { status: 403, fields: vec![("x-why".into(), b"no".to_vec())], body: b"no".to_vec() };
+        let good = LocalResponse { status: 403, fields: vec![("x-why".into(), b"no".to_vec())], body: "no".into() };
         assert_eq!(check_response(&good), Ok(()));
 
         let bad = [
             (LocalResponse { status: 199, ..good.clone() }, BadEdit::Status(199)),
             (LocalResponse { status: 204, ..good.clone() }, BadEdit::Body),
-            (LocalResponse { body: vec![0; MAX_LOCAL_BODY + 1], ..good.clone() }, BadEdit::LongBody),
+            (LocalResponse { body: vec![0; MAX_LOCAL_BODY + 1].into(), ..good.clone() }, BadEdit::LongBody),
             (
                 LocalResponse { fields: vec![("content-length".into(), b"2".to_vec())], ..good.clone() },
                 BadEdit::Forbidden("content-length".into()),

@@ -6,6 +6,8 @@ mod edits;
 pub use body::{BodyBroken, BodyChain, BodyFilter};
 pub use edits::{BadEdit, FieldEdit, TargetEdit, check_response, is_token, rewrite_request, rewrite_response};
 
+use bytes::Bytes;
+
 use crate::http::facts::Exchange;
 
 /// One ordered step that may change a request on its way in and its response on its way out.
@@ -65,5 +67,5 @@ pub enum Flow {
 pub struct LocalResponse {
     pub status: u16,
     pub fields: Vec<(String, Vec<u8>)>,
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }

@@ -37,7 +37,8 @@ enum Next {
 pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place: Place) {
     let site = worker.site();
     let metrics = site.ledger.metrics.clone();
-    let _open = Open::new(&metrics, peer);
+    let _open = metrics.connection_opened();
+    let _watch = Watch { metrics: &metrics, peer };
     let mut client = Transport::new(stream, site.server.client_body_timeout, site.server.client_send_timeout);
     let seat = worker.sit(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
     let mut wait = site.server.client_header_timeout;
@@ -48,9 +49,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place
         seat.rest();
         let woken = poll_fn(|cx| {
             if !worker.is_draining() {
-                let polled = client.poll_wake(cx, since + wait);
-                let leaves = polled.is_pending() && seat.is_to_leave();
-                return if leaves { Poll::Ready(Wake::Ended) } else { polled };
+                return match client.poll_wake(cx, since + wait) {
+                    Poll::Pending if seat.is_to_leave() => Poll::Ready(Wake::Ended),
+                    polled => polled,
+                };
             }
             // To close at once would meet a request that is on its way already.
             let wait = wait.min(worker.site().server.client_keepalive_min_timeout);
@@ -74,7 +76,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place
                 linger(&mut client).await;
                 break;
             }
-            Next::End(After::Keep | After::Close) => break,
+            Next::End(After::Keep | After::Discard | After::Close) => break,
             Next::End(After::Abort) => {
                 client.abort();
                 break;
@@ -83,23 +85,14 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place
     }
 }
 
-/// A connection that is counted as open until this is dropped.
-struct Open<'m> {
+/// Notes when a connection ends by a panic.
+struct Watch<'m> {
     metrics: &'m WorkerMetrics,
     peer: Peer,
 }
 
-impl<'m> Open<'m> {
-    fn new(metrics: &'m WorkerMetrics, peer: Peer) -> Self {
-        metrics.connections_accepted.increment();
-        metrics.connections_active.increment();
-        Self { metrics, peer }
-    }
-}
-
-impl Drop for Open<'_> {
+impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        self.metrics.connections_active.decrement();
         if thread::panicking() {
             self.metrics.panics.increment();
             error!(client = ?self.peer, "serving a connection panicked, which cost that connection: a bug of the proxy");
@@ -129,6 +122,7 @@ async fn request(worker: &Worker, transport: &mut Transport, exchange: &mut Exch
     let site = worker.site();
     (transport.read_timeout, transport.write_timeout) =
         (site.server.client_body_timeout, site.server.client_send_timeout);
+    transport.expect_rate(site.server.client_min_rate);
     let mut client = Client { transport, worker, keeps_alive: false };
     let refused = match head {
         Ok(false) => return None,
@@ -155,7 +149,7 @@ async fn refuse(
 ) -> After {
     client.keeps_alive = false;
     let mut sent = Sent::default();
-    let after = exchange::fail(client, exchange, upload, &error, &mut sent).await;
+    let after = exchange::fail(site.pages(None), client, exchange, upload, &error, &mut sent).await;
     site.ledger.enter(None, exchange, 0, sent.body, Some(&error));
     if after == After::Close { After::Linger } else { after }
 }
@@ -168,12 +162,26 @@ async fn admit(site: Rc<Site>, client: &mut Client<'_>, exchange: &mut Exchange,
     {
         return refuse(&site, client, exchange, &mut upload, ClientFault::TooLarge.into()).await;
     }
-    exchange::serve(site, client, exchange, &mut upload).await
+    match exchange::serve(site, client, exchange, &mut upload).await {
+        After::Discard => discard(client.transport, &mut upload).await,
+        after => after,
+    }
+}
+
+/// Reads the rest of a short body whose request has been answered, so that the next request can be read behind it.
+async fn discard(client: &mut Transport, upload: &mut Upload) -> After {
+    let patience = std::mem::replace(&mut client.read_timeout, LINGER_IDLE);
+    client.latest = Some(Instant::now() + LINGER);
+    let came = upload.discard(client).await;
+    (client.read_timeout, client.latest) = (patience, None);
+    if came { After::Keep } else { After::Close }
 }
 
 /// Reads a request's head; `false` when the client closed before it began one.
 async fn read_head(site: &Site, transport: &mut Transport, exchange: &mut Exchange) -> Result<bool, ExchangeError> {
     transport.latest = None;
+    // For a head there is a time limit as a whole.
+    transport.expect_rate(None);
     loop {
         if !transport.input.is_empty() {
             match h1::parse_request(transport.input.bytes(), &site.limits, &mut exchange.request) {

@@ -3,12 +3,14 @@
 use std::io;
 use std::time::Duration;
 
+use crate::config::Condition;
+use crate::filters::LocalResponse;
 use crate::http::h1::BadRequest;
 use crate::http::pump::PumpError;
 use crate::http::upload::ClientFault;
 use crate::telemetry::metrics::Timeout;
-use crate::upstream::UpstreamError;
 use crate::upstream::retry::Failure;
+use crate::upstream::{Refusal, UpstreamError};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExchangeError {
@@ -38,6 +40,20 @@ pub(crate) enum ExchangeError {
     ConcurrencyLimit(u16),
     #[error("the tunnel was silent for too long")]
     TunnelIdle,
+    #[error("closed for maintenance")]
+    Maintenance(Box<LocalResponse>),
+}
+
+/// What an error is called.
+enum Cause {
+    Timeout(Timeout),
+    Other(&'static str),
+}
+
+impl From<Timeout> for Cause {
+    fn from(timeout: Timeout) -> Self {
+        Self::Timeout(timeout)
+    }
 }
 
 impl ExchangeError {
@@ -45,70 +61,93 @@ impl ExchangeError {
     pub(crate) fn status(&self) -> Option<u16> {
         Some(match self {
             Self::BadRequest(bad) => bad.status,
+            Self::Maintenance(answer) => answer.status,
             Self::NoRoute => 404,
             Self::HeadTimeout => 408,
             Self::MemoryLimit => 503,
             Self::ConcurrencyLimit(status) => *status,
-            Self::FilterFailed | Self::Upstream(UpstreamError::Rewriter(_)) => 500,
+            Self::FilterFailed
+            | Self::Upstream(UpstreamError::Rewriter(_))
+            | Self::Download(PumpError::Rewriter(_)) => 500,
             Self::Deadline | Self::Upstream(UpstreamError::Deadline) => 504,
             Self::Upstream(
                 UpstreamError::NoEndpoint(_) | UpstreamError::Overloaded(_) | UpstreamError::Refused { .. },
             ) => 503,
             Self::Upstream(UpstreamError::Failed { failure, .. }) => match failure {
-                Failure::ConnectTimeout | Failure::ResponseTimeout => 504,
+                Failure::ConnectTimeout | Failure::ResponseTimeout | Failure::SendTimeout => 504,
                 Failure::Overload => 503,
                 Failure::Connect | Failure::Tls | Failure::Reset | Failure::Protocol => 502,
             },
-            Self::BadResponse(_) => 502,
+            Self::Download(PumpError::Source(error)) if error.kind() == io::ErrorKind::TimedOut => 504,
+            Self::BadResponse(_) | Self::Download(PumpError::Source(_) | PumpError::Body(_) | PumpError::TooLarge) => {
+                502
+            }
             Self::Client(fault) | Self::Upstream(UpstreamError::Client(fault)) => match fault {
-                ClientFault::Gone => return None,
-                ClientFault::Slow => 408,
+                ClientFault::Gone | ClientFault::SendTimeout => return None,
+                ClientFault::BodyTimeout => 408,
                 ClientFault::Body(_) => 400,
                 ClientFault::TooLarge => 413,
             },
-            Self::Download(_) | Self::TunnelIdle => return None,
+            Self::Download(PumpError::Sink(_)) | Self::TunnelIdle => return None,
         })
     }
 
     /// A name for the access log.
     pub(crate) fn name(&self) -> &'static str {
-        match self {
+        match self.cause() {
+            Cause::Timeout(timeout) => timeout.error(),
+            Cause::Other(name) => name,
+        }
+    }
+
+    /// The timeout that passed, if one did.
+    pub(crate) fn timeout(&self) -> Option<Timeout> {
+        match self.cause() {
+            Cause::Timeout(timeout) => Some(timeout),
+            Cause::Other(_) => None,
+        }
+    }
+
+    fn cause(&self) -> Cause {
+        let is_late = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
+        Cause::Other(match self {
             Self::BadRequest(_) => "bad_request",
             Self::NoRoute => "no_route",
-            Self::HeadTimeout => "client_header_timeout",
+            Self::HeadTimeout => return Timeout::ClientHeader.into(),
             Self::MemoryLimit => "memory_limit",
             Self::ConcurrencyLimit(_) => "route_concurrency_limit",
             Self::FilterFailed
             | Self::Upstream(UpstreamError::Rewriter(_))
             | Self::Download(PumpError::Rewriter(_)) => "rewriter_failed",
-            Self::Deadline | Self::Upstream(UpstreamError::Deadline) => "route_timeout",
+            Self::Deadline | Self::Upstream(UpstreamError::Deadline) => return Timeout::Route.into(),
             Self::Upstream(UpstreamError::NoEndpoint(_)) => "no_endpoint",
             Self::Upstream(UpstreamError::Overloaded(_)) => "balancer_overloaded",
             Self::Upstream(UpstreamError::Refused { refusal, .. }) => refusal.name(),
             Self::Upstream(UpstreamError::Failed { failure, .. }) => match failure {
                 Failure::Connect => "upstream_connect",
-                Failure::ConnectTimeout => "upstream_connect_timeout",
+                Failure::ConnectTimeout => return Timeout::UpstreamConnect.into(),
                 Failure::Tls => "upstream_tls",
                 Failure::Reset => "upstream_reset",
-                Failure::ResponseTimeout => "upstream_response_timeout",
+                Failure::SendTimeout => return Timeout::UpstreamSend.into(),
+                Failure::ResponseTimeout => return Timeout::UpstreamResponse.into(),
                 Failure::Protocol => "upstream_protocol",
                 Failure::Overload => "upstream_overload",
             },
             Self::BadResponse(_) => "upstream_protocol",
             Self::Client(fault) | Self::Upstream(UpstreamError::Client(fault)) => match fault {
                 ClientFault::Gone => "client_closed",
-                ClientFault::Slow => "client_timeout",
+                ClientFault::BodyTimeout => return Timeout::ClientBody.into(),
+                ClientFault::SendTimeout => return Timeout::ClientSend.into(),
                 ClientFault::Body(_) => "client_bad_body",
                 ClientFault::TooLarge => "client_body_too_large",
             },
-            Self::Download(PumpError::Source(error)) if error.kind() == io::ErrorKind::TimedOut => {
-                "upstream_read_timeout"
-            }
+            Self::Download(PumpError::Source(error)) if is_late(error) => return Timeout::UpstreamRead.into(),
             Self::Download(PumpError::Source(_) | PumpError::Body(_) | PumpError::TooLarge) => "upstream_truncated",
-            Self::Download(PumpError::Sink(error)) if error.kind() == io::ErrorKind::TimedOut => "client_send_timeout",
+            Self::Download(PumpError::Sink(error)) if is_late(error) => return Timeout::ClientSend.into(),
             Self::Download(PumpError::Sink(_)) => "client_closed",
-            Self::TunnelIdle => "tunnel_timeout",
-        }
+            Self::TunnelIdle => return Timeout::Tunnel.into(),
+            Self::Maintenance(_) => "maintenance",
+        })
     }
 
     /// When the client may come again, if anybody knows.
@@ -120,17 +159,26 @@ impl ExchangeError {
         }
     }
 
-    /// The timeout that passed, if one did.
-    pub(crate) fn timeout(&self) -> Option<Timeout> {
-        Some(match self.name() {
-            "client_header_timeout" => Timeout::ClientHeader,
-            "route_timeout" => Timeout::Route,
-            "upstream_connect_timeout" => Timeout::Connect,
-            "upstream_response_timeout" | "upstream_read_timeout" => Timeout::UpstreamRead,
-            "client_timeout" => Timeout::ClientBody,
-            "client_send_timeout" => Timeout::ClientSend,
-            "tunnel_timeout" => Timeout::Tunnel,
+    /// What it means for the upstream that was asked; nothing when the upstream is not to blame.
+    pub(crate) fn condition(&self) -> Option<Condition> {
+        let error = match self {
+            Self::Deadline => return Some(Condition::Timeout),
+            Self::BadResponse(_) => return Some(Condition::Error),
+            Self::Upstream(error) => error,
             _ => return None,
-        })
+        };
+        match error {
+            UpstreamError::Deadline => Some(Condition::Timeout),
+            UpstreamError::NoEndpoint(_) => Some(Condition::NoEndpoint),
+            UpstreamError::Overloaded(_) => Some(Condition::Overload),
+            UpstreamError::Refused { refusal: Refusal::BreakerOpen { .. }, .. } => Some(Condition::BreakerOpen),
+            UpstreamError::Refused { .. } => Some(Condition::Overload),
+            UpstreamError::Failed { failure, .. } => Some(match failure {
+                Failure::ConnectTimeout | Failure::SendTimeout | Failure::ResponseTimeout => Condition::Timeout,
+                Failure::Overload => Condition::Overload,
+                Failure::Connect | Failure::Tls | Failure::Reset | Failure::Protocol => Condition::Error,
+            }),
+            UpstreamError::Client(_) | UpstreamError::Rewriter(_) => None,
+        }
     }
 }

@@ -3,26 +3,28 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::admission::KeyedInFlight;
+use crate::config::ErrorPage;
 use crate::filters::{BodyChain, LocalResponse};
 use crate::http::error::ExchangeError;
 use crate::http::facts::Exchange;
+use crate::http::fallback::{Forwarded, forward};
 use crate::http::h1::{self, BodyDecoder, BodyEncoder, BodyKind, ConnectionOption, Encoding, ResponseOptions};
 use crate::http::head::{Known, Version};
+use crate::http::pages::Pages;
 use crate::http::pump::{Passage, Pump};
 use crate::http::site::{self, Route, Site};
 use crate::http::tunnel::{TunnelEnd, tunnel};
 use crate::http::upload::{Upload, UploadError};
 use crate::http::worker::Worker;
-use crate::http::{forwarded, respond};
+use crate::http::{forwarded, pages, respond};
 use crate::net::Transport;
-use crate::upstream::{Response, Sending, UpstreamError, watch};
+use crate::upstream::{Response, UpstreamError, watch};
 
 /// The client's side of an exchange.
 pub(crate) struct Client<'c> {
@@ -37,6 +39,8 @@ pub(crate) struct Client<'c> {
 pub(crate) enum After {
     /// It can carry the next request.
     Keep,
+    /// It can carry the next request behind what is left of the present one's body.
+    Discard,
     /// It is over.
     Close,
     /// It is over; what the client still sends is read for a moment, so that it sees the response.
@@ -57,8 +61,7 @@ pub(crate) struct Sent {
 /// What an exchange has come to without an error.
 enum Served {
     Answered,
-    /// Both sides have left HTTP.
-    /// What counts it stays with it.
+    /// Both sides have left HTTP. What counts it stays with it.
     Upgraded(Box<Response>, Option<KeyedInFlight>),
 }
 
@@ -71,30 +74,32 @@ pub(crate) async fn serve(
 ) -> After {
     let mut sent = Sent::default();
     let route = site.route(exchange).cloned();
-    let served = match &route {
-        Ok(route) => answer(&site, route, client, exchange, upload, &mut sent).await,
-        Err(_) => Err(ExchangeError::NoRoute),
+    if let Some(route) = &route {
+        exchange.route = route.name.clone();
+    }
+    let served = match (site.closed(route.as_deref(), exchange), &route) {
+        (Some(refusal), _) => Err(ExchangeError::Maintenance(refusal)),
+        (None, Some(route)) => answer(&site, route, client, exchange, upload, &mut sent).await,
+        (None, None) => Err(ExchangeError::NoRoute),
     };
-    let (ledger, route) = (site.ledger.clone(), route.ok().map(|route| route.metrics.clone()));
-    let served = match served {
-        Ok(Served::Answered) => Ok(()),
+    let (ledger, metrics) = (site.ledger.clone(), route.as_ref().map(|route| route.metrics.clone()));
+    let (after, error) = match served {
+        Ok(Served::Answered) => (sent.after, None),
         Ok(Served::Upgraded(response, _counted)) => {
             let idle = site.server.tunnel_timeout;
             // A tunnel may stay for days, and needs nothing of what is configured meanwhile.
-            drop(site);
-            pass(client, response, idle).await
+            drop((site, route));
+            (sent.after, pass(client, response, idle).await.err())
         }
-        Err(error) => Err(error),
-    };
-    let error = served.err();
-    let after = match (&error, sent.after) {
-        (None, Some(after)) => after,
         // Nothing was sent yet: there is still an answer to give.
-        (Some(error), None) => fail(client, exchange, upload, error, &mut sent).await,
-        (_, _) => After::Abort,
+        Err(error) if sent.after.is_none() => {
+            let pages = site.pages(route.as_deref());
+            (Some(fail(pages, client, exchange, upload, &error, &mut sent).await), Some(error))
+        }
+        Err(error) => (None, Some(error)),
     };
-    ledger.enter(route.as_deref(), exchange, upload.received(), sent.body, error.as_ref());
-    after
+    ledger.enter(metrics.as_deref(), exchange, upload.received(), sent.body, error.as_ref());
+    after.unwrap_or(After::Abort)
 }
 
 async fn answer(
@@ -105,11 +110,11 @@ async fn answer(
     upload: &mut Upload,
     sent: &mut Sent,
 ) -> Result<Served, ExchangeError> {
-    exchange.route = route.name.clone();
     if client.worker.admission.memory.is_short() {
         return Err(ExchangeError::MemoryLimit);
     }
     let counted = route.count(exchange)?;
+    let pages = site.pages(Some(route));
     let target = route.target(exchange);
     if let Ok(upstream) = &target {
         exchange.upstream = upstream.name().clone();
@@ -118,7 +123,8 @@ async fn answer(
     let deadline = route.timeout.map(|timeout| exchange.started + timeout);
     for filter in route.filters.iter().map(|filter| filter.get()).filter(|filter| filter.sides().request) {
         if let Some(answer) = site::flow(filter.on_request(exchange))? {
-            return local(client, exchange, upload, answer, sent).await.map(|()| Served::Answered);
+            let page = pages.of(answer.status);
+            return local(client, exchange, upload, &answer, page, sent).await.map(|()| Served::Answered);
         }
         if let Some(delay) = exchange.delay.take() {
             hold(client, upload, delay, deadline).await?;
@@ -132,23 +138,26 @@ async fn answer(
     }
     let mut upstream = match target {
         Ok(upstream) => upstream,
-        Err(answer) => return local(client, exchange, upload, answer, sent).await.map(|()| Served::Answered),
+        Err(answer) => {
+            let page = pages.of(answer.status).filter(|_| answer.body.is_empty());
+            return local(client, exchange, upload, &answer, page, sent).await.map(|()| Served::Answered);
+        }
     };
     if let Some(chosen) = exchange.send_to.as_deref().and_then(|chosen| site.upstream(chosen)) {
         upstream = chosen;
-        exchange.upstream = upstream.name().clone();
     }
-    let response = upstream
-        .send(Sending {
-            upgrade: h1::requested_upgrade(&exchange.request).is_some(),
-            priority: route.priority,
-            deadline,
-            limits: &site.limits,
-            client: client.transport,
-            exchange,
-            upload,
-        })
-        .await?;
+    let response = match forward(site, route, client.transport, exchange, upload, upstream, deadline).await? {
+        Forwarded::Response(response) => response,
+        Forwarded::Answer(answer) => {
+            let page = pages.of(answer.status).filter(|_| answer.body.is_empty());
+            return local(client, exchange, upload, answer, page, sent).await.map(|()| Served::Answered);
+        }
+    };
+    if let Some(page) = pages.intercepting(exchange.response.status) {
+        let answer = pages::stripped(exchange);
+        response.discard(exchange, upload);
+        return local(client, exchange, upload, &answer, Some(page), sent).await.map(|()| Served::Answered);
+    }
     let kind = h1::response_body(&exchange.response, exchange.request.method())
         .map_err(|error| ExchangeError::BadResponse(std::io::Error::other(error)))?;
     let reusable = h1::response_keeps_alive(&exchange.response) && kind != BodyKind::UntilClose;
@@ -158,7 +167,8 @@ async fn answer(
     }
     if let Some(answer) = route.rewrite_response(exchange)? {
         drop(response);
-        return local(client, exchange, upload, answer, sent).await.map(|()| Served::Answered);
+        let page = pages.of(answer.status);
+        return local(client, exchange, upload, &answer, page, sent).await.map(|()| Served::Answered);
     }
     let chain = match kind {
         BodyKind::None if exchange.request.method() != "HEAD" => BodyChain::default(),
@@ -217,6 +227,7 @@ async fn download(
     };
     let options = ResponseOptions { date: &client.worker.date(), connection };
     let client = &mut *client.transport;
+    let (before, unsent) = (client.bytes_written, client.output.len());
     h1::encode_response(&mut client.output, &exchange.response, encoding, options);
 
     // From here on the client has a part of the response: an error can only break it off.
@@ -245,6 +256,11 @@ async fn download(
     .await;
     sent.body = pump.moved;
     if let Err(error) = pumped {
+        if client.bytes_written == before && error.status().is_some() {
+            // Nothing of it has left: there can still be an answer that says what happened.
+            client.output.truncate(unsent);
+            (sent.after, sent.body) = (None, 0);
+        }
         let late = endpoint.latest.is_some_and(|latest| Instant::now() >= latest);
         return Err(if late { ExchangeError::Deadline } else { error });
     }
@@ -276,38 +292,41 @@ async fn pass(client: &mut Client<'_>, mut response: Box<Response>, idle: Durati
     }
 }
 
-/// Sends an answer that needed no endpoint.
+/// Sends an answer of the proxy's own, with a page in place of its body.
 async fn local(
     client: &mut Client<'_>,
     exchange: &mut Exchange,
     upload: &mut Upload,
-    answer: LocalResponse,
+    answer: &LocalResponse,
+    page: Option<&ErrorPage>,
     sent: &mut Sent,
 ) -> Result<(), ExchangeError> {
     sent.after = Some(After::Abort);
-    exchange.endpoint = Arc::default();
     upload.discard_received(client.transport);
-    let keep = client.keeps_alive && !client.worker.is_draining();
-    sent.body = answer.body.len() as u64;
-    respond::send(client, exchange, upload, answer, keep).await?;
-    sent.after = Some(if keep && upload.is_received() { After::Keep } else { over(client.transport, upload) });
+    let keep = client.keeps_alive && !client.worker.is_draining() && upload.is_discardable();
+    sent.body = respond::send(client, exchange, answer, page, keep).await?;
+    sent.after = Some(behind(keep, client.transport, upload));
     Ok(())
 }
 
 /// Answers a failed exchange, if there is anybody to answer.
 pub(crate) async fn fail(
+    pages: Pages<'_>,
     client: &mut Client<'_>,
     exchange: &mut Exchange,
     upload: &mut Upload,
     error: &ExchangeError,
     sent: &mut Sent,
 ) -> After {
-    let Some(answer) = respond::failure(error) else {
+    let Some(mut answer) = respond::failure(error) else {
         exchange.response.clear();
         return After::Abort;
     };
+    let page = pages.of(answer.status).filter(|_| answer.body.is_empty());
+    if page.is_none() && answer.body.is_empty() {
+        respond::say(&mut answer);
+    }
     upload.discard_received(client.transport);
-    sent.body = answer.body.len() as u64;
     // What the client sends next cannot be told from what is left of its request.
     let theirs = matches!(
         error,
@@ -316,11 +335,22 @@ pub(crate) async fn fail(
             | ExchangeError::Client(_)
             | ExchangeError::Upstream(UpstreamError::Client(_))
     );
-    let keep = client.keeps_alive && !theirs && !client.worker.is_draining();
-    match respond::send(client, exchange, upload, answer, keep).await {
-        Ok(()) if keep && upload.is_received() => After::Keep,
-        Ok(()) => over(client.transport, upload),
+    let keep = client.keeps_alive && !theirs && !client.worker.is_draining() && upload.is_discardable();
+    match respond::send(client, exchange, &answer, page, keep).await {
+        Ok(body) => {
+            sent.body = body;
+            behind(keep, client.transport, upload)
+        }
         Err(_) => After::Abort,
+    }
+}
+
+/// What becomes of a connection behind a whole response that may not have waited for the request's body.
+fn behind(keep: bool, client: &mut Transport, upload: &Upload) -> After {
+    match (keep, upload.is_received()) {
+        (true, true) => After::Keep,
+        (true, false) => After::Discard,
+        (false, _) => over(client, upload),
     }
 }
 

@@ -6,6 +6,7 @@
 //! A plugin's store owns what its host functions read. For the length of a call the box moves into the store
 //! and then back: one pointer each way, no copy, no reference count and no borrowed pointer in a store.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -52,10 +53,34 @@ pub struct Facts {
     pub send_to: Option<Arc<str>>,
     /// When the request's head was complete.
     pub started: Instant,
+    /// Whether any of the request may have reached an endpoint.
+    pub is_sent: bool,
+    /// Why something other than the route's own upstream answers, and what: `upstream`, `respond` or `file`.
+    pub fallback: Option<(FellBack, &'static str)>,
+    /// Attempts at upstreams before the present one.
+    earlier_attempts: usize,
     /// How the latest attempt went: for the access log.
     pub attempt: AttemptFacts,
     id: Option<[u8; 32]>,
     notes: Vec<(String, Vec<u8>)>,
+}
+
+/// Why an upstream's word was not the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FellBack {
+    /// It gave no response; by the name of the error.
+    Failed(&'static str),
+    /// An endpoint answered with this status.
+    Status(u16),
+}
+
+impl fmt::Display for FellBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => f.write_str(error),
+            Self::Status(status) => status.fmt(f),
+        }
+    }
 }
 
 /// How an attempt went.
@@ -87,6 +112,9 @@ impl Facts {
             delay: None,
             send_to: None,
             started: Instant::now(),
+            is_sent: false,
+            fallback: None,
+            earlier_attempts: 0,
             attempt: AttemptFacts::default(),
             id: None,
             notes: Vec::new(),
@@ -103,6 +131,7 @@ impl Facts {
         self.appended.clear();
         (self.queued, self.delay, self.send_to) = (None, None, None);
         self.started = Instant::now();
+        (self.is_sent, self.fallback, self.earlier_attempts) = (false, None, 0);
         self.attempt = AttemptFacts::default();
         self.id = None;
         self.notes.clear();
@@ -114,6 +143,19 @@ impl Facts {
         if !self.endpoint.is_empty() {
             self.endpoint = Arc::default();
         }
+    }
+
+    /// Attempts so far, at all upstreams.
+    pub fn attempts(&self) -> usize {
+        self.earlier_attempts + self.tried.len()
+    }
+
+    /// Gives an upstream up for another: endpoints are numbered by each for itself.
+    pub fn leave_upstream(&mut self) {
+        self.earlier_attempts += self.tried.len();
+        self.tried.clear();
+        self.appended.clear();
+        self.attempt = AttemptFacts::default();
     }
 
     /// The exchange's identifier, if anybody asked for it.

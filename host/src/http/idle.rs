@@ -49,13 +49,6 @@ impl Idle {
     pub(super) fn oldest(&self) -> Option<u32> {
         self.oldest
     }
-
-    /// Takes out the one that came first.
-    pub(super) fn pop(&mut self) -> Option<u32> {
-        let oldest = self.oldest?;
-        self.remove(oldest);
-        Some(oldest)
-    }
 }
 
 #[cfg(test)]
@@ -80,11 +73,18 @@ mod tests {
                         idle.remove(number);
                         list.retain(|other| *other != number);
                     }
-                    _ => prop_assert_eq!(idle.pop(), (!list.is_empty()).then(|| list.remove(0))),
+                    _ => {
+                        let oldest = idle.oldest();
+                        prop_assert_eq!(oldest, (!list.is_empty()).then(|| list.remove(0)));
+                        oldest.into_iter().for_each(|oldest| idle.remove(oldest));
+                    }
                 }
             }
-            let rest: Vec<_> = std::iter::from_fn(|| idle.pop()).collect();
-            prop_assert_eq!(rest, list);
+            for number in list {
+                prop_assert_eq!(idle.oldest(), Some(number));
+                idle.remove(number);
+            }
+            prop_assert_eq!(idle.oldest(), None);
         }
     }
 }

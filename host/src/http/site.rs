@@ -4,13 +4,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::admission::{Keyed, KeyedInFlight};
 use crate::config;
 use crate::filters::{BodyBroken, BodyChain, BodyFilter, Filter, Flow, LocalResponse};
 use crate::http::error::ExchangeError;
 use crate::http::facts::Exchange;
+use crate::http::fallback::Step;
 use crate::http::h1::Limits;
 use crate::http::ledger::Ledger;
+use crate::http::maintenance::{Gate, Maintenance};
+use crate::http::pages::Pages;
 use crate::replaceable::Replaceable;
 use crate::router::Router;
 use crate::telemetry::metrics::RouteMetrics;
@@ -24,6 +29,9 @@ pub(crate) struct Site {
     /// In the order of the configuration, as the router numbers them.
     pub(crate) routes: Vec<Rc<Route>>,
     pub(crate) upstreams: Vec<Rc<Upstream>>,
+    pub(crate) maintenance: Arc<Maintenance>,
+    /// Closed when all routes are.
+    pub(crate) gate: Gate,
     pub(crate) ledger: Rc<Ledger>,
 }
 
@@ -33,6 +41,9 @@ pub(crate) struct Route {
     pub(crate) action: Action,
     pub(crate) filters: Vec<Rc<Replaceable<dyn Filter>>>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) fallback: Vec<Step>,
+    pub(crate) error_pages: config::ErrorPages,
+    pub(crate) gate: Gate,
     pub(crate) priority: config::Priority,
     pub(crate) limit: Option<Limit>,
     pub(crate) metrics: Arc<RouteMetrics>,
@@ -57,14 +68,28 @@ pub(crate) enum Action {
 }
 
 impl Site {
+    /// The route of a request.
+    pub(crate) fn route(&self, exchange: &Exchange) -> Option<&Rc<Route>> {
+        self.router.route(&exchange.request).and_then(|index| self.routes.get(index))
+    }
+
+    /// What a request is answered that comes while its route, or all of them, is closed.
+    pub(crate) fn closed(&self, route: Option<&Route>, exchange: &Exchange) -> Option<Box<LocalResponse>> {
+        if !self.maintenance.is_any() {
+            return None;
+        }
+        let refusal = self.gate.refusal(exchange.client);
+        refusal.or_else(|| route?.gate.refusal(exchange.client)).map(Box::new)
+    }
+
+    /// The error pages of a route, or of what has none.
+    pub(crate) fn pages<'s>(&'s self, route: Option<&'s Route>) -> Pages<'s> {
+        Pages { own: route.map(|route| &route.error_pages), server: &self.server.error_pages }
+    }
+
     /// The upstream of a name.
     pub(crate) fn upstream(&self, name: &str) -> Option<&Rc<Upstream>> {
         self.upstreams.iter().find(|upstream| **upstream.name() == *name)
-    }
-
-    /// The route of a request.
-    pub(crate) fn route(&self, exchange: &Exchange) -> Result<&Rc<Route>, ExchangeError> {
-        self.router.route(&exchange.request).and_then(|index| self.routes.get(index)).ok_or(ExchangeError::NoRoute)
     }
 }
 
@@ -92,7 +117,7 @@ impl Route {
             Action::Redirect { to, status } => Err(LocalResponse {
                 status: *status,
                 fields: vec![("location".to_owned(), expand(to, exchange).into_bytes())],
-                body: Vec::new(),
+                body: Bytes::new(),
             }),
         }
     }

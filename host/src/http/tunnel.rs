@@ -29,6 +29,7 @@ pub(crate) async fn tunnel(client: &mut Transport, endpoint: &mut Transport, idl
     for side in [&mut *client, &mut *endpoint] {
         // Only silence in both directions counts here.
         (side.read_timeout, side.write_timeout, side.latest) = (idle, idle, None);
+        side.expect_rate(None);
     }
     poll_fn(|cx| {
         let inwards = inwards.poll(cx, client, endpoint);

@@ -11,6 +11,10 @@ use crate::http::h1::{BadBody, BodyDecoder, BodyEncoder, BodyKind, CONTINUE, Enc
 use crate::http::pump::{Passage, Pump, PumpError, Replay};
 use crate::net::Transport;
 
+/// The longest rest of a body that is read only to keep a connection: more costs more than a new connection (Go's
+/// `net/http` draws the line here too).
+const MAX_DISCARDED: u64 = 256 * 1024;
+
 /// The body of one request.
 pub(crate) struct Upload {
     kind: BodyKind,
@@ -45,9 +49,12 @@ pub(crate) enum ClientFault {
     /// It closed or reset its connection.
     #[error("the client went away")]
     Gone,
-    /// No byte came within the time allowed, or none was taken.
-    #[error("the client was too slow")]
-    Slow,
+    /// No byte of its request's body came within the time allowed.
+    #[error("the client took too long to send the request's body")]
+    BodyTimeout,
+    /// It took no byte of its response within the time allowed.
+    #[error("the client took too long to read the response")]
+    SendTimeout,
     #[error("the request's body is malformed")]
     Body(#[source] BadBody),
     #[error("the request's body is too large")]
@@ -55,8 +62,14 @@ pub(crate) enum ClientFault {
 }
 
 impl ClientFault {
-    pub(crate) fn of(error: &io::Error) -> Self {
-        if error.kind() == ErrorKind::TimedOut { Self::Slow } else { Self::Gone }
+    /// What a failed read from a client means.
+    pub(crate) fn of_receiving(error: &io::Error) -> Self {
+        if error.kind() == ErrorKind::TimedOut { Self::BodyTimeout } else { Self::Gone }
+    }
+
+    /// What a failed write to a client means.
+    pub(crate) fn of_sending(error: &io::Error) -> Self {
+        if error.kind() == ErrorKind::TimedOut { Self::SendTimeout } else { Self::Gone }
     }
 }
 
@@ -146,6 +159,27 @@ impl Upload {
         }
     }
 
+    /// Whether the client's connection can go on behind a response that did not wait for the body: all of that has
+    /// come, or so little is to come for certain that [`Self::discard`] reads it.
+    pub(crate) fn is_discardable(&self) -> bool {
+        // Who was not told to go on may never send it, and then nobody knows what comes.
+        self.is_received()
+            || !self.expects_continue && self.decoder.remaining().is_some_and(|left| left <= MAX_DISCARDED)
+    }
+
+    /// Reads what is left of the body for nothing; `false` when it does not come.
+    pub(crate) async fn discard(&mut self, client: &mut Transport) -> bool {
+        loop {
+            self.discard_received(client);
+            if self.is_received() {
+                return true;
+            }
+            if !matches!(client.fill().await, Ok(1..)) {
+                return false;
+            }
+        }
+    }
+
     /// Sends the head and as much of the body as both sides allow; ready when all was sent.
     pub(crate) fn poll(
         &mut self,
@@ -163,7 +197,7 @@ impl Upload {
             self.expects_continue = false;
         }
         if self.telling {
-            ready!(client.poll_flush(cx)).map_err(|e| ClientFault::of(&e))?;
+            ready!(client.poll_flush(cx)).map_err(|e| ClientFault::of_sending(&e))?;
             self.telling = false;
         }
         let Self { decoder, replay, received, max_size, chain, .. } = self;
@@ -182,7 +216,7 @@ impl Upload {
 fn fault(error: PumpError) -> UploadError {
     match error {
         PumpError::Sink(error) => UploadError::Endpoint(error),
-        PumpError::Source(error) => ClientFault::of(&error).into(),
+        PumpError::Source(error) => ClientFault::of_receiving(&error).into(),
         PumpError::Body(BadBody::Truncated) => ClientFault::Gone.into(),
         PumpError::Body(error) => ClientFault::Body(error).into(),
         PumpError::TooLarge => ClientFault::TooLarge.into(),

@@ -83,7 +83,11 @@ impl Seat<'_> {
     pub(crate) fn rest(&self) {
         let mut seats = self.worker.seats.borrow_mut();
         let is_fresh = seats.taken(self.number).is_some_and(|taken| taken.fresh_since.is_some());
-        if is_fresh { seats.fresh.push(self.number) } else { seats.idle.push(self.number) }
+        if is_fresh {
+            seats.fresh.push(self.number)
+        } else {
+            seats.idle.push(self.number)
+        }
         drop(seats);
         if self.worker.admission.is_crowded() {
             self.worker.make_room();

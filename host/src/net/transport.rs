@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::net::{Buffer, Deadline, Stream};
+use crate::net::{Buffer, Deadline, Pace, Stream};
 
 /// Bytes of output memory an idle connection may keep.
 const KEPT_OUTPUT: usize = 16 * 1024;
@@ -40,6 +40,8 @@ pub(crate) struct Transport {
     pub(crate) write_timeout: Duration,
     /// A moment that ends every wait, however short it has been.
     pub(crate) latest: Option<Instant>,
+    /// How fast the peer has to be on average, for what it sends and for what it takes.
+    paces: Option<Box<[Pace; 2]>>,
     read_due: Option<Instant>,
     write_due: Option<Instant>,
     reading: Deadline,
@@ -59,6 +61,7 @@ impl Transport {
             read_timeout,
             write_timeout,
             latest: None,
+            paces: None,
             read_due: None,
             write_due: None,
             reading: Deadline::default(),
@@ -68,24 +71,41 @@ impl Transport {
         }
     }
 
+    /// Has the peer send and take so many bytes a second from now on, on average over the time that it is waited for and
+    /// once it has been waited for as long as a single read or write may take; `None`: as few as it likes.
+    pub(crate) fn expect_rate(&mut self, rate: Option<u64>) {
+        self.paces = rate.map(|rate| Box::new([Pace::new(rate); 2]));
+    }
+
     /// Reads once into `input`: `Ok(0)` is the end of the stream.
     ///
     /// # Errors
-    /// `TimedOut` when nothing came within `read_timeout` or before `latest`; `OutOfMemory` when `input` is full.
+    /// `TimedOut` when nothing came within `read_timeout` or before `latest`, or too little; `OutOfMemory` when `input` is
+    /// full.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match self.poll_receive(cx) {
             Poll::Ready(result) => {
                 self.read_due = None;
+                if let (Some(paces), Ok(read)) = (&mut self.paces, &result) {
+                    paces[0].moved(*read, Instant::now);
+                }
                 Poll::Ready(result)
             }
             Poll::Pending => {
                 let due =
                     earlier(*self.read_due.get_or_insert_with(|| Instant::now() + self.read_timeout), self.latest);
+                let pace = self.paces.as_mut().map(|paces| paces[0].waits(self.read_timeout, Instant::now()));
+                let due = earlier(due, pace);
                 ready!(self.reading.poll(cx, due));
                 self.read_due = None;
                 Poll::Ready(Err(ErrorKind::TimedOut.into()))
             }
         }
+    }
+
+    /// Has the end of the wait that has begun be the end of all that follow, until [`Self::latest`] is set again.
+    pub(crate) fn hold_to_read_due(&mut self) {
+        self.latest = self.read_due.map(|due| earlier(due, self.latest)).or(self.latest);
     }
 
     /// Reads if something came, without a time limit: for noticing that a peer goes away while it has nothing to
@@ -142,12 +162,17 @@ impl Transport {
             Poll::Pending => {
                 let due =
                     earlier(*self.write_due.get_or_insert_with(|| Instant::now() + self.write_timeout), self.latest);
+                let pace = self.paces.as_mut().map(|paces| paces[1].waits(self.write_timeout, Instant::now()));
+                let due = earlier(due, pace);
                 ready!(self.writing.poll(cx, due));
                 self.write_due = None;
                 return Poll::Ready(Err(ErrorKind::TimedOut.into()));
             }
         };
         self.write_due = None;
+        if let Some(paces) = &mut self.paces {
+            paces[1].moved(written, Instant::now);
+        }
         self.bytes_written += written as u64;
         let of_head = written.min(head.len());
         self.sent += of_head;
@@ -160,10 +185,6 @@ impl Transport {
 
     pub(crate) async fn fill(&mut self) -> io::Result<usize> {
         poll_fn(|cx| self.poll_fill(cx)).await
-    }
-
-    pub(crate) async fn flush(&mut self) -> io::Result<()> {
-        poll_fn(|cx| self.poll_flush(cx)).await
     }
 
     /// Has the coming close reset the connection, so that the peer cannot take what it got for complete.
@@ -209,7 +230,7 @@ impl Transport {
         if self.output.capacity() > KEPT_OUTPUT || self.input.capacity() == 0 {
             self.output = Vec::new();
         }
-        (self.read_due, self.write_due, self.latest) = (None, None, None);
+        (self.read_due, self.write_due, self.latest, self.paces) = (None, None, None, None);
     }
 }
 

@@ -120,7 +120,7 @@ fn attempt_context(attempt: EndedAttempt) -> wit::AttemptContext {
                 Failure::ConnectTimeout => types::Failure::ConnectTimeout,
                 Failure::Tls => types::Failure::Tls,
                 Failure::Reset => types::Failure::Reset,
-                Failure::ResponseTimeout => types::Failure::ResponseTimeout,
+                Failure::SendTimeout | Failure::ResponseTimeout => types::Failure::ResponseTimeout,
                 Failure::Protocol => types::Failure::Protocol,
                 Failure::Overload => types::Failure::Overload,
             }),

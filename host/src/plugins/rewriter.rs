@@ -242,7 +242,7 @@ impl Action for ResponseAction {
 
 fn respond(response: edits::LocalResponse) -> Result<Flow, BadEdit> {
     let edits::LocalResponse { status, fields, body } = response;
-    let response = LocalResponse { status, fields, body };
+    let response = LocalResponse { status, fields, body: body.into() };
     check_response(&response)?;
     Ok(Flow::Respond(response))
 }

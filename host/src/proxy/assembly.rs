@@ -9,8 +9,10 @@ use tokio::time::Instant;
 
 use crate::config;
 use crate::filters::{Filter, LocalResponse};
+use crate::http::fallback::{Step, Then};
 use crate::http::h1::Limits;
 use crate::http::ledger::Ledger;
+use crate::http::respond;
 use crate::http::site::{Action, Limit, Route, Site};
 use crate::plugins::ReadyRewriter;
 use crate::proxy::blueprint::{Blueprint, Part, UpstreamPlan};
@@ -45,6 +47,9 @@ pub(super) fn assemble(
                 action: action(&route.action, &upstreams),
                 filters: known.filters(&route.name, rewriters),
                 timeout: route.timeout,
+                fallback: route.fallback.iter().map(|step| fallback(step, &upstreams)).collect(),
+                error_pages: route.error_pages.clone(),
+                gate: parts.maintenance.route_gate(&route.name, &route.maintenance),
                 priority: route.priority,
                 limit: keyed
                     .clone()
@@ -63,6 +68,8 @@ pub(super) fn assemble(
         },
         server,
         router: parts.router.clone(),
+        maintenance: parts.maintenance.clone(),
+        gate: parts.maintenance.server_gate(&config.server.maintenance),
         routes,
         upstreams,
         ledger: Rc::new(Ledger { metrics: metrics.clone(), access_log }),
@@ -144,8 +151,17 @@ fn action(action: &config::Action, upstreams: &[Rc<Upstream>]) -> Action {
         config::Action::Respond { status, headers, body } => Action::Respond(LocalResponse {
             status: *status,
             fields: headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect(),
-            body: body.clone().into_bytes(),
+            body: body.0.clone(),
         }),
         config::Action::Redirect { to, status } => Action::Redirect { to: to.clone(), status: *status },
     }
+}
+
+fn fallback(step: &config::Fallback, upstreams: &[Rc<Upstream>]) -> Step {
+    let then = match &step.then {
+        config::FallbackAction::Upstream(index) => Then::Upstream(upstreams[*index].clone()),
+        config::FallbackAction::Answer(answer) if answer.is_file => Then::File(respond::configured(answer)),
+        config::FallbackAction::Answer(answer) => Then::Answer(respond::configured(answer)),
+    };
+    Step { on: step.on.clone(), then }
 }

@@ -11,6 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use crate::admission::Keyed;
 use crate::checks;
 use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings};
+use crate::http::maintenance::Maintenance;
 use crate::net::tls::Connector;
 use crate::plugins::{
     Kind, Limits, Member, Plugin, PluginError, PluginHost, Surroundings, UpstreamNames, Use, builtin, verify_digest,
@@ -36,6 +38,8 @@ pub(crate) struct Parts {
     pub(crate) router: Arc<Router>,
     /// In the order of the configuration.
     pub(crate) upstreams: Vec<Arc<Shared>>,
+    /// The switches of routes, common to all configurations.
+    pub(crate) maintenance: Arc<Maintenance>,
     /// By route: what counts the requests of its `concurrency_limit`.
     pub(crate) keyed: Vec<Option<Arc<Keyed>>>,
     /// What serves in each place. Read and written by the control thread's tasks.
@@ -107,8 +111,13 @@ impl Parts {
             return Err(Faults { file: config.file.clone(), faults });
         }
         let router = Arc::new(Router::new(&config.routes));
+        let maintenance = match before {
+            Some(before) => before.maintenance.clone(),
+            None => Arc::new(Maintenance::new(&config, SystemTime::now())),
+        };
         let keyed = config.routes.iter().map(|route| keyed(route, before)).collect();
-        let parts = Self { config, workers, router, upstreams, keyed, placed: Mutex::new(placed), names: all_names };
+        let placed = Mutex::new(placed);
+        let parts = Self { config, workers, router, upstreams, maintenance, keyed, placed, names: all_names };
         Ok(Built { parts, blueprints, kept })
     }
 

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
@@ -168,6 +169,7 @@ impl Running {
         self.hand_over(&mut built).await?;
         let Built { parts, blueprints, kept } = built;
         let parts = Arc::new(parts);
+        parts.maintenance.configure(&parts.config, SystemTime::now());
         self.order(&parts, blueprints, &bound, access_log.as_ref()).await;
         self.admission.set_limits(&parts.config.server);
         if let Some(log) = access_log {

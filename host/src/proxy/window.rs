@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -13,12 +13,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin::{
-    self, AdminListener, AdminState, CheckStatus, EndpointPatch, EndpointState, EndpointStatus, PluginFaults,
-    PluginKind, PluginMetric, PluginMetricValue, PluginStatus, Replacing, Upgrading, UpstreamStatus, Window,
+    self, AdminListener, AdminState, CheckStatus, ClosedBy, Closing, EndpointPatch, EndpointState, EndpointStatus,
+    MaintenanceStatus, PluginFaults, PluginKind, PluginMetric, PluginMetricValue, PluginStatus, Replacing,
+    RouteClosing, Upgrading, UpstreamStatus, Window,
 };
 use crate::admission::{Admission, MEMORY_INTERVAL};
 use crate::checks::{CheckResult, Checks, LastCheck};
 use crate::config::{self, Passive};
+use crate::http::maintenance;
 use crate::listener::{self, Bound, Listener};
 use crate::plugins::{self, Cause, Kind, Use, UseStatus};
 use crate::proxy::crew::Crew;
@@ -170,6 +172,14 @@ impl Server {
     }
 }
 
+/// What the operator reaches through the window.
+#[derive(Clone)]
+struct Reach {
+    operation: Arc<Operation>,
+    checks: Arc<Checks>,
+    upgrade: Arc<Upgrade>,
+}
+
 /// Measures this process's memory for as long as the thread lives.
 async fn watch_memory(admission: Arc<Admission>) {
     let mut ticks = tokio::time::interval(MEMORY_INTERVAL);
@@ -180,14 +190,6 @@ async fn watch_memory(admission: Arc<Admission>) {
             admission.wake();
         }
     }
-}
-
-/// What the operator reaches through the window.
-#[derive(Clone)]
-struct Reach {
-    operation: Arc<Operation>,
-    checks: Arc<Checks>,
-    upgrade: Arc<Upgrade>,
 }
 
 /// What can be seen of the proxy.
@@ -212,8 +214,9 @@ impl Window for Glass {
     fn write_metrics(&self, out: &mut Exposition) {
         let running = &self.reach.operation.running;
         running.metrics.write(out);
-        running.admission.write_metrics(out);
         self.reach.checks.write_metrics(out);
+        running.parts().maintenance.write_metrics(out);
+        running.admission.write_metrics(out);
         let help = "The number of the configuration that serves.";
         out.family("staunch_config_generation", exposition::Kind::Gauge, help);
         out.sample(&[], running.generation());
@@ -250,6 +253,24 @@ impl Window for Glass {
         let parts = self.reach.operation.running.parts();
         let placed = parts.placed.lock().clone();
         placed.iter().flat_map(Placed::uses).map(|used| self.plugin(&parts, used)).collect()
+    }
+
+    fn maintenance(&self) -> MaintenanceStatus {
+        let status = |standing: maintenance::Standing| Closing {
+            on: standing.is_closed(),
+            by: if standing.by_hand.is_some() { ClosedBy::Admin } else { ClosedBy::Configuration },
+            since: standing.since,
+            retry_after: standing.retry_after,
+        };
+        let (server, routes) = self.reach.operation.running.parts().maintenance.standings();
+        let routes = routes.into_iter().map(|(route, standing)| RouteClosing { route, closing: status(standing) });
+        MaintenanceStatus { server: status(server), routes: routes.collect() }
+    }
+
+    fn close(&self, route: Option<&str>, on: Option<bool>, retry_after: Option<u32>) -> Result<(), String> {
+        let switched =
+            self.reach.operation.running.parts().maintenance.switch(route, on, retry_after, SystemTime::now());
+        switched.map_err(|unknown| unknown.to_string())
     }
 
     fn replace(&self, plugin: &str, file: Vec<u8>, force: bool) -> Replacing<'_> {
@@ -358,13 +379,15 @@ fn endpoint(
     let (endpoint, configured) = (shared.endpoints.get(id as usize)?, config.endpoints.get(id as usize)?);
     let check = checks.status(&shared.name, &endpoint.address);
     // A check can tell better what it misses.
-    let missed = check.as_ref().and_then(|check| check.reason.clone()).filter(|_| standing == Standing::Unhealthy);
+    let is_checks = matches!(standing, Standing::Checking | Standing::Unhealthy);
+    let missed = check.as_ref().and_then(|check| check.reason.clone()).filter(|_| is_checks);
     Some(EndpointStatus {
         address: endpoint.address.to_string(),
         state: match standing {
             Standing::Up => EndpointState::Up,
             Standing::Down => EndpointState::Down,
             Standing::Draining => EndpointState::Draining,
+            Standing::Checking => EndpointState::Checking,
             Standing::Unhealthy => EndpointState::Unhealthy,
             Standing::Failed => EndpointState::Unavailable,
             Standing::Ejected => EndpointState::Ejected,

@@ -2,22 +2,10 @@ use proptest::prelude::*;
 use regex::Regex;
 
 use super::*;
-use crate::config::{Action, PathPattern, Place, Priority};
+use crate::config::{Action, PathPattern};
 
 fn any_host(path: PathPattern) -> Route {
-    Route {
-        name: String::new(),
-        hosts: Vec::new(),
-        path,
-        methods: Vec::new(),
-        headers: Vec::new(),
-        action: Action::Upstream(0),
-        rewrite: Vec::new(),
-        timeout: None,
-        priority: Priority::default(),
-        concurrency_limit: None,
-        place: Place::default(),
-    }
+    Route { name: String::new(), path, ..Route::new(Action::Upstream(0)) }
 }
 
 fn route(hosts: &[&str], path: PathPattern) -> Route {

@@ -19,6 +19,8 @@ use tracing::{info, warn};
 use super::counter::{Counter, Distribution, Gauge, Histogram};
 use super::exposition::{Exposition, Kind};
 use super::latencies::{Latencies, Times};
+use crate::config::Condition;
+use crate::http::facts::FellBack;
 
 /// The counts of all workers.
 #[derive(Debug)]
@@ -54,6 +56,10 @@ pub struct RouteMetrics {
     duration: Histogram,
     received: Counter,
     sent: Counter,
+    /// By [`Condition`]; the last one is a response's status.
+    fallbacks: [Counter; FALLBACKS],
+    /// When a fallback was logged, in seconds of Unix time.
+    fallback_logged: AtomicU64,
     /// Requests that were refused because of the route's `concurrency_limit`.
     pub limited: Counter,
 }
@@ -92,9 +98,12 @@ pub enum Timeout {
     ClientSend,
     ClientKeepalive,
     Tunnel,
-    Connect,
-    UpstreamRead,
+    UpstreamConnect,
     UpstreamSend,
+    /// To the head of a response.
+    UpstreamResponse,
+    /// Within its body.
+    UpstreamRead,
     /// A route's, for the whole exchange.
     Route,
     Drain,
@@ -129,6 +138,7 @@ pub enum AttemptEnd {
     ConnectTimeout,
     Tls,
     Reset,
+    SendTimeout,
     ResponseTimeout,
     Protocol,
     Overload,
@@ -227,6 +237,14 @@ impl Metrics {
         for (name, sum) in &sums {
             for (class, requests) in CLASSES.into_iter().zip(sum.requests) {
                 out.sample(&[("route", name), ("status", class)], requests);
+            }
+        }
+        let help = "Requests that something other than the route's upstream answered, by what was wrong with that.";
+        out.family("staunch_http_fallbacks_total", Kind::Counter, help);
+        for (name, sum) in sums.iter().filter(|(_, sum)| sum.fallbacks.iter().any(|&fallbacks| fallbacks > 0)) {
+            for (on, fallbacks) in Condition::ALL.map(Condition::name).into_iter().chain(["status"]).zip(sum.fallbacks)
+            {
+                out.sample(&[("route", name), ("on", on)], fallbacks);
             }
         }
         let help = "From a complete request head to the end of the response, by route.";
@@ -336,8 +354,25 @@ impl WorkerMetrics {
         self.upstreams.lock().entry(name.clone()).or_insert_with(make).clone()
     }
 
+    /// Counts a connection from a client for as long as it is open.
+    pub fn connection_opened(self: &Arc<Self>) -> OpenConnection {
+        self.connections_accepted.increment();
+        self.connections_active.increment();
+        OpenConnection(self.clone())
+    }
+
     pub fn timed_out(&self, timeout: Timeout) {
         self.timeouts[timeout as usize].increment();
+    }
+}
+
+/// A connection from a client that is open until this is dropped, however that comes about.
+#[derive(Debug)]
+pub struct OpenConnection(Arc<WorkerMetrics>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connections_active.decrement();
     }
 }
 
@@ -351,7 +386,20 @@ impl RouteMetrics {
         self.received.add(received);
         self.sent.add(sent);
     }
+
+    /// Counts, and logs once a second at most, that something other than a route's upstream answers: for a failure, or
+    /// for an endpoint's status where there is no condition.
+    pub fn fell_back(&self, route: &str, condition: Option<Condition>, why: FellBack, to: &str) {
+        self.fallbacks[condition.map_or(FALLBACKS - 1, |condition| condition as usize)].increment();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        if self.fallback_logged.swap(now, Relaxed) != now {
+            warn!(target: "staunch::http", route, %why, to, "fell back");
+        }
+    }
 }
+
+/// What a route can fall back from: each condition, and a status.
+const FALLBACKS: usize = Condition::ALL.len() + 1;
 
 impl UpstreamMetrics {
     /// Counts a request with all its attempts.
@@ -406,33 +454,41 @@ impl UpstreamMetrics {
 const TARGET: &str = "staunch::upstream";
 
 impl Timeout {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::ClientHeader,
         Self::ClientBody,
         Self::ClientSend,
         Self::ClientKeepalive,
         Self::Tunnel,
-        Self::Connect,
-        Self::UpstreamRead,
+        Self::UpstreamConnect,
         Self::UpstreamSend,
+        Self::UpstreamResponse,
+        Self::UpstreamRead,
         Self::Route,
         Self::Drain,
     ];
 
-    /// As it stands in metrics and, with `_timeout` behind it, in the access log.
-    pub fn name(self) -> &'static str {
+    /// As the access log calls an exchange that it ended.
+    pub fn error(self) -> &'static str {
         match self {
-            Self::ClientHeader => "client_header",
-            Self::ClientBody => "client_body",
-            Self::ClientSend => "client_send",
-            Self::ClientKeepalive => "client_keepalive",
-            Self::Tunnel => "tunnel",
-            Self::Connect => "connect",
-            Self::UpstreamRead => "upstream_read",
-            Self::UpstreamSend => "upstream_send",
-            Self::Route => "route",
-            Self::Drain => "drain",
+            Self::ClientHeader => "client_header_timeout",
+            Self::ClientBody => "client_body_timeout",
+            Self::ClientSend => "client_send_timeout",
+            Self::ClientKeepalive => "client_keepalive_timeout",
+            Self::Tunnel => "tunnel_timeout",
+            Self::UpstreamConnect => "upstream_connect_timeout",
+            Self::UpstreamSend => "upstream_send_timeout",
+            Self::UpstreamResponse => "upstream_response_timeout",
+            Self::UpstreamRead => "upstream_read_timeout",
+            Self::Route => "route_timeout",
+            Self::Drain => "drain_timeout",
         }
+    }
+
+    /// The same without its last word, as metrics call it.
+    pub fn name(self) -> &'static str {
+        let error = self.error();
+        error.strip_suffix("_timeout").unwrap_or(error)
     }
 }
 
@@ -472,7 +528,7 @@ impl RequestEnd {
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// The ends of attempts by [`AttemptEnd::index`].
-const ATTEMPT_ENDS: [&str; 13] = [
+const ATTEMPT_ENDS: [&str; 14] = [
     "1xx",
     "2xx",
     "3xx",
@@ -486,6 +542,7 @@ const ATTEMPT_ENDS: [&str; 13] = [
     "protocol",
     "overload",
     "abandoned",
+    "send_timeout",
 ];
 
 impl AttemptEnd {
@@ -500,6 +557,7 @@ impl AttemptEnd {
             Self::Protocol => 10,
             Self::Overload => 11,
             Self::Abandoned => 12,
+            Self::SendTimeout => 13,
         }
     }
 }
@@ -561,12 +619,16 @@ struct RouteSum {
     duration: Distribution,
     received: u64,
     sent: u64,
+    fallbacks: [u64; FALLBACKS],
     limited: u64,
 }
 
 impl RouteSum {
     fn add(&mut self, route: &RouteMetrics) {
         for (sum, counter) in self.requests.iter_mut().zip(&route.requests) {
+            *sum += counter.value();
+        }
+        for (sum, counter) in self.fallbacks.iter_mut().zip(&route.fallbacks) {
             *sum += counter.value();
         }
         self.duration.add(&route.duration);
@@ -591,11 +653,13 @@ mod tests {
         let metrics = Metrics::new(2);
         for index in 0..2 {
             let worker = metrics.worker(index);
-            worker.connections_accepted.increment();
-            worker.connections_active.increment();
+            std::mem::forget(worker.connection_opened());
             worker.timed_out(Timeout::UpstreamRead);
             worker.unrouted.finished(404, Duration::ZERO, 0, 9);
-            worker.route("shop/").finished(200, Duration::from_millis(3), 5, 7);
+            let route = worker.route("shop/");
+            route.finished(200, Duration::from_millis(3), 5, 7);
+            route.fell_back("shop/", Some(Condition::Timeout), FellBack::Failed("upstream_read_timeout"), "file");
+            route.fell_back("shop/", None, FellBack::Status(503), "respond");
             let upstream = worker.upstream("api");
             upstream.connections_opened.increment();
             upstream.attempt_ended(AttemptEnd::Status(204));
@@ -619,6 +683,9 @@ mod tests {
             "staunch_http_request_duration_seconds_sum{route=\"shop/\"} 0.006",
             "staunch_http_received_bytes_total{route=\"shop/\"} 10",
             "staunch_http_sent_bytes_total{route=\"shop/\"} 14",
+            "staunch_http_fallbacks_total{route=\"shop/\",on=\"error\"} 0",
+            "staunch_http_fallbacks_total{route=\"shop/\",on=\"timeout\"} 2",
+            "staunch_http_fallbacks_total{route=\"shop/\",on=\"status\"} 2",
             "staunch_upstream_requests_total{upstream=\"api\",outcome=\"answered\"} 2",
             "staunch_upstream_attempts_total{upstream=\"api\",outcome=\"2xx\"} 2",
             "staunch_upstream_attempts_total{upstream=\"api\",outcome=\"connect_timeout\"} 2",
@@ -628,6 +695,18 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in {text}");
         }
+    }
+
+    #[test]
+    fn a_connection_is_counted_until_it_is_dropped() {
+        let worker = Metrics::new(1).worker(0);
+
+        let [one, two] = [(); 2].map(|()| worker.connection_opened());
+        drop(one);
+
+        assert_eq!((worker.connections_accepted.value(), worker.connections_active.value()), (2, 1));
+        drop(two);
+        assert_eq!(worker.connections_active.value(), 0);
     }
 
     #[test]
@@ -654,6 +733,7 @@ mod tests {
             AttemptEnd::ConnectTimeout,
             AttemptEnd::Tls,
             AttemptEnd::Reset,
+            AttemptEnd::SendTimeout,
             AttemptEnd::ResponseTimeout,
             AttemptEnd::Protocol,
             AttemptEnd::Overload,

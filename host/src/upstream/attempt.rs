@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -54,8 +55,13 @@ impl Sending<'_> {
 
     /// Sends the request on `connection` and reads the response's head into the exchange. The request's body may
     /// still be on its way when the head is there.
-    pub(crate) async fn attempt(&mut self, connection: &mut Connection) -> Result<(), AttemptError> {
+    pub(crate) async fn attempt(
+        &mut self,
+        connection: &mut Connection,
+        response_timeout: Duration,
+    ) -> Result<(), AttemptError> {
         let endpoint = &mut connection.transport;
+        let read_timeout = std::mem::replace(&mut endpoint.read_timeout, response_timeout);
         endpoint.latest = self.deadline;
         self.client.latest = self.deadline;
         let written_before = endpoint.bytes_written;
@@ -93,8 +99,10 @@ impl Sending<'_> {
                 if let Err((failure, cause)) = head {
                     return Poll::Ready(Err(failed(endpoint, failure, cause)));
                 }
+                endpoint.latest = self.deadline;
                 let response = &self.exchange.response;
                 if !is_interim(response, self.upgrade) {
+                    endpoint.read_timeout = read_timeout;
                     // A response of which nobody can tell where it ends is none.
                     let framed = h1::response_body(response, self.exchange.request.method())
                         .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
@@ -153,6 +161,10 @@ impl Sending<'_> {
             }
             // The time for an answer begins when the request has been sent (as in nginx).
             let filled = if self.upload.is_over() { endpoint.poll_fill(cx) } else { endpoint.poll_watch(cx) };
+            if filled.is_pending() {
+                // The first wait's end is the end for the whole head, in however small pieces it comes.
+                endpoint.hold_to_read_due();
+            }
             match ready!(filled) {
                 Ok(0) => return Poll::Ready(Err((Failure::Reset, ErrorKind::UnexpectedEof.into()))),
                 Ok(_) => {}
@@ -196,7 +208,7 @@ fn check_beginning(kind: BodyKind, mut received: &[u8]) -> io::Result<()> {
 /// What it means that the request could not be written and that nothing was heard of it.
 fn not_sent(cause: Option<io::Error>) -> (Failure, io::Error) {
     let cause = cause.unwrap_or_else(|| ErrorKind::BrokenPipe.into());
-    let failure = if cause.kind() == ErrorKind::TimedOut { Failure::ResponseTimeout } else { Failure::Reset };
+    let failure = if cause.kind() == ErrorKind::TimedOut { Failure::SendTimeout } else { Failure::Reset };
     (failure, cause)
 }
 
@@ -207,7 +219,7 @@ pub(crate) fn watch(cx: &mut Context<'_>, client: &mut Transport) -> Result<(), 
             Poll::Pending => return Ok(()),
             Poll::Ready(Ok(0)) => return Err(ClientFault::Gone),
             Poll::Ready(Ok(_)) => {}
-            Poll::Ready(Err(error)) => return Err(ClientFault::of(&error)),
+            Poll::Ready(Err(error)) => return Err(ClientFault::of_receiving(&error)),
         }
     }
 }

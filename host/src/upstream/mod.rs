@@ -34,13 +34,14 @@ use crate::filters::BodyBroken;
 use crate::http::facts::{AttemptFacts, Exchange};
 use crate::http::h1;
 use crate::http::head::Known;
-use crate::http::upload::ClientFault;
+use crate::http::upload::{ClientFault, Upload};
 use crate::net::tls::Connector;
 use crate::replaceable::Replaceable;
 use crate::telemetry::metrics::{RequestEnd, UpstreamMetrics};
 
 pub(crate) use attempt::{Sending, watch};
 pub(crate) use connect::{Target, connect};
+pub(crate) use guards::Refusal;
 pub(crate) use lane::Connection;
 
 use admit::Admitted;
@@ -49,7 +50,7 @@ use balancer::{BadPick, Balancer, BalancerNeeds, EndpointChange, FeedbackKind, P
 use breaker::{Change, Trial};
 use budget::Grant;
 use endpoint::{Endpoint, EndpointId, Loads};
-use guards::{Guards, Held, Refusal};
+use guards::{Guards, Held};
 use health::{Health, Judged, Notice, Standing};
 use lane::{InFlight, Keep, Lane};
 use retry::{EndedAttempt, Failure, MethodKind, Outcome, RetryPolicy};
@@ -66,9 +67,9 @@ pub(crate) struct Shared {
     pub(crate) targets: Vec<Target>,
     pub(crate) loads: Arc<Loads>,
     pub(crate) health: Health,
-    pub(crate) guards: Guards,
     /// What active checks that run over TLS connect with.
     pub(crate) check_tls: Option<Connector>,
+    pub(crate) guards: Guards,
     pub(crate) config: config::Upstream,
 }
 
@@ -151,6 +152,27 @@ impl Response {
     /// Keeps the connection for the next exchange. For one whose response was read to its end.
     pub(crate) fn finish(self) {
         self.in_flight.lane().put(self.connection, self.keep, Instant::now());
+    }
+
+    /// Gives up a response that nobody wants. Its connection is kept if all of both messages has passed already.
+    pub(crate) fn discard(mut self, exchange: &Exchange, upload: &Upload) {
+        let response = &exchange.response;
+        let Ok(kind) = h1::response_body(response, exchange.request.method()) else { return };
+        // An endpoint that answered early still waits for the rest of the request, and would take the next one for it.
+        if !upload.is_sent() || !h1::response_keeps_alive(response) || kind == h1::BodyKind::UntilClose {
+            return;
+        }
+        let transport = &mut self.connection.transport;
+        let mut decoder = h1::BodyDecoder::of_response(kind);
+        while !decoder.is_done() {
+            match decoder.decode(transport.input.bytes()) {
+                Ok(decoded) if decoded.consumed > 0 => transport.input.consume(decoded.consumed),
+                _ => return,
+            }
+        }
+        if transport.input.is_empty() && !transport.has_output() {
+            self.finish();
+        }
     }
 }
 
@@ -269,9 +291,10 @@ impl Upstream {
             Err(UpstreamError::Client(_)) => RequestEnd::ClientClosed,
             Err(UpstreamError::Rewriter(_)) => RequestEnd::Failed,
             Err(UpstreamError::Deadline) => RequestEnd::TimedOut,
-            Err(UpstreamError::Failed { failure: Failure::ConnectTimeout | Failure::ResponseTimeout, .. }) => {
-                RequestEnd::TimedOut
-            }
+            Err(UpstreamError::Failed {
+                failure: Failure::ConnectTimeout | Failure::SendTimeout | Failure::ResponseTimeout,
+                ..
+            }) => RequestEnd::TimedOut,
             Err(UpstreamError::Failed { .. }) => RequestEnd::Failed,
         });
         sent
@@ -310,6 +333,7 @@ impl Upstream {
                 Err(AttemptError::Failed { failure, sent, .. }) => (Outcome::Failed(*failure), *sent),
                 Err(AttemptError::Client(_) | AttemptError::Rewriter(_)) => (Outcome::Status(0), true),
             };
+            sending.exchange.is_sent |= sent;
             match ended {
                 Err(AttemptError::Client(fault)) => return Err(self.client_error(fault, &sending, done)),
                 Err(AttemptError::Rewriter(broken)) => return Err(broken.into()),
@@ -343,9 +367,13 @@ impl Upstream {
                     Err(AttemptError::Rewriter(broken)) => Err(broken.into()),
                 };
             };
-            drop(in_flight);
-            if let Ok(connection) = ended {
-                self.salvage(sending.exchange, endpoint, connection, done);
+            match ended {
+                Ok(connection) => {
+                    // What the request holds, it holds on to for its next attempt.
+                    let response = Response { connection, in_flight, keep: self.keep, _held: Held::default() };
+                    response.discard(sending.exchange, sending.upload);
+                }
+                Err(_) => drop(in_flight),
             }
             self.offer(done);
             if !delay.is_zero() {
@@ -368,7 +396,7 @@ impl Upstream {
             (transport.read_timeout, transport.write_timeout) = (config.read_timeout, config.send_timeout);
             self.metrics.connections_reused.increment();
             sending.exchange.attempt = AttemptFacts { reused: Some(true), ..AttemptFacts::default() };
-            match sending.attempt(&mut connection).await {
+            match sending.attempt(&mut connection, config.response_timeout()).await {
                 Err(AttemptError::Failed { failure: Failure::Reset, sent, .. })
                     if !connection.has_answered()
                         && sending.upload.can_replay()
@@ -390,7 +418,7 @@ impl Upstream {
         sending.exchange.attempt.connect_time = Some(began.elapsed());
         self.metrics.connections_opened.increment();
         let mut connection = Connection::new(stream, config.read_timeout, config.send_timeout);
-        sending.attempt(&mut connection).await.map(|()| connection)
+        sending.attempt(&mut connection, config.response_timeout()).await.map(|()| connection)
     }
 
     /// Tells health, loads and balancer how an attempt ended.
@@ -657,27 +685,9 @@ impl Upstream {
         }
     }
 
-    /// Keeps the connection of a response that nobody wants, if its whole body has come already.
-    fn salvage(&self, exchange: &Exchange, endpoint: EndpointId, mut connection: Connection, now: Instant) {
-        let response = &exchange.response;
-        let Ok(kind) = h1::response_body(response, exchange.request.method()) else { return };
-        if !h1::response_keeps_alive(response) || kind == h1::BodyKind::UntilClose {
-            return;
-        }
-        let mut decoder = h1::BodyDecoder::of_response(kind);
-        while !decoder.is_done() {
-            match decoder.decode(connection.transport.input.bytes()) {
-                Ok(decoded) if decoded.consumed > 0 => connection.transport.input.consume(decoded.consumed),
-                _ => return,
-            }
-        }
-        if connection.transport.input.is_empty() && !connection.transport.has_output() {
-            self.lanes[endpoint as usize].put(connection, self.keep, now);
-        }
-    }
-
     fn client_error(&self, fault: ClientFault, sending: &Sending<'_>, now: Instant) -> UpstreamError {
-        if sending.is_late(now) && matches!(fault, ClientFault::Slow) { UpstreamError::Deadline } else { fault.into() }
+        let late = sending.is_late(now);
+        if late && matches!(fault, ClientFault::BodyTimeout) { UpstreamError::Deadline } else { fault.into() }
     }
 }
 

@@ -83,6 +83,8 @@ pub enum Failure {
     ConnectTimeout,
     Tls,
     Reset,
+    /// It took no more of the request.
+    SendTimeout,
     ResponseTimeout,
     Protocol,
     Overload,
@@ -96,6 +98,7 @@ impl From<Outcome> for AttemptEnd {
             Outcome::Failed(Failure::ConnectTimeout) => Self::ConnectTimeout,
             Outcome::Failed(Failure::Tls) => Self::Tls,
             Outcome::Failed(Failure::Reset) => Self::Reset,
+            Outcome::Failed(Failure::SendTimeout) => Self::SendTimeout,
             Outcome::Failed(Failure::ResponseTimeout) => Self::ResponseTimeout,
             Outcome::Failed(Failure::Protocol) => Self::Protocol,
             Outcome::Failed(Failure::Overload) => Self::Overload,

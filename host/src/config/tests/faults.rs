@@ -143,7 +143,7 @@ endpoints = [
 ]"#, &["9:32: a weight is at least 1; write `down = true` to give an endpoint no traffic", "10:32: expected a whole number from 1 to 65535, found 65536", "11:3: missing key `address`", "12:41: expected a whole number, at least 1, found 0", "12:51: a name is not empty; names are made of letters, digits, `-`, `_` and `.`", "12:66: `x y` is not a name; names are made of letters, digits, `-`, `_` and `.`", r#"12:83: expected a string, found 1; did you mean `"1"`?"#, "13:23: unknown key `bakup`; did you mean `backup`?", "14:3: expected an address or a table with an `address`, found 7"]),
     (r#"[upstreams."b c"]
 endpoints = ["a:80"]"#, &["7:12: `b c` is not a name; names are made of letters, digits, `-`, `_` and `.`"]),
-    ("upstreams.b = 3", &["7:1: unknown key `upstreams`; expected one of `balance`, `endpoints`, `keepalive`, `keepalive_timeout`, `keepalive_requests`, `connect_timeout`, `read_timeout`, `send_timeout`, `protocol`, `tls`, `max_requests`, `max_pending`, `queue_timeout`, `breaker`, `concurrency`, `passive`, `health`, `slow_start`, `panic_threshold`, `retry`"]),
+    ("upstreams.b = 3", &["7:1: unknown key `upstreams`; expected one of `balance`, `endpoints`, `keepalive`, `keepalive_timeout`, `keepalive_requests`, `connect_timeout`, `response_timeout`, `read_timeout`, `send_timeout`, `protocol`, `tls`, `max_requests`, `max_pending`, `queue_timeout`, `breaker`, `concurrency`, `passive`, `health`, `slow_start`, `panic_threshold`, `retry`"]),
     (r#"[[routes]]
 host = ["x"]
 path = "/x"
@@ -223,6 +223,29 @@ upstream = "a"
 rewrite = ["set-header", "round-robin", { config = {} }]
 timeout = true"#, &["10:12: there is no plugin `set-header`; did you mean `set-headers`?", "10:26: `round-robin` is a balancer, not a rewriter; name a rewriter, such as `set-headers`", "10:41: missing key `plugin`", "11:11: expected a duration or false, found true"]),
     (r#"[[routes]]
+path = "/x"
+upstream = "a"
+fallback = [
+  { upstream = "b" },
+  { upstream = "a" },
+  { on = ["timout", "6xx", "oops", 502, "no_endpoint"], respond = { status = 99 } },
+  { on = [], file = "/etc/staunch/no-such-page.html" },
+  { on = ["error"] },
+  { respond = {}, file = "x" },
+  { file = "" },
+  7,
+]"#, &["11:16: there is no upstream `b`; expected `a`", "12:16: the upstream of the route itself", "13:11: there is no condition `timout`; did you mean `timeout`?", r#"13:21: `6xx` is not a status; write "200", "2xx" or "200-204", from 200 to 599"#, r#"13:28: there is no condition `oops`; expected one of `error`, `timeout`, `no_endpoint`, `breaker_open`, `overload`, or a status such as "502" or "5xx""#, r#"13:36: expected a string, found 502; did you mean `"502"`?"#, "13:78: expected a whole number from 200 to 599, found 99", "14:10: no condition, so that it is never used", "14:21: cannot read /etc/staunch/no-such-page.html: No such file or directory (os error 2)", "15:3: a fallback that does nothing; expected one of `upstream`, `respond`, `file`", "16:19: `file` cannot stand beside `respond`; expected one of `upstream`, `respond`, `file`, and no other", "17:12: the path is empty", "18:3: expected a table, found 7"]),
+    (r#"[[routes]]
+path = "/x"
+respond = {}
+fallback = [{ upstream = "a" }]"#, &["10:12: a route without an upstream has nothing to fall back from"]),
+    (r#"[server]
+error_pages = { "404" = "/etc/staunch", "5xx" = { file = "/etc/staunch/none" }, "399" = { body = "x" }, "600" = { body = "x" }, "500" = {}, "501" = 3, "502" = { body = "x", statuz = 1 }, intercept = "yes" }"#, &["8:25: cannot read /etc/staunch: No such file or directory (os error 2)", "8:58: cannot read /etc/staunch/none: No such file or directory (os error 2)", "8:81: an error's status is from 400 to 599", r#"8:105: `600` is not a status; write "200", "2xx" or "200-204", from 200 to 599"#, "8:137: an error page with nothing on it; expected one of `file`, `body`", "8:149: expected a file's path or a table with a `file` or a `body`, found 3", "8:174: unknown key `statuz`; did you mean `status`?", r#"8:200: expected true or false, found "yes""#]),
+    (r#"[server]
+maintenance = { on = 1, allow = ["10.0.0.0/33", 7, "localhost"], retry_after = "soon", respond = {}, file = "x", why = "" }"#, &["8:22: expected true or false, found 1", r#"8:34: `10.0.0.0/33` is not a network; write it like "10.0.0.0/8", "2001:db8::/32" or "192.0.2.1""#, r#"8:49: expected a string, found 7; did you mean `"7"`?"#, r#"8:52: `localhost` is not a network; write it like "10.0.0.0/8", "2001:db8::/32" or "192.0.2.1""#, r#"8:80: `soon` is not a duration; write it like "250ms", "30s" or "1m30s""#, "8:102: `file` cannot stand beside `respond`; expected one of `respond`, `file`, and no other", "8:114: unknown key `why`; expected one of `on`, `retry_after`, `respond`, `file`, `allow`"]),
+    (r#"[server]
+maintenance = "yes""#, &[r#"8:15: expected true, false or a table, found "yes""#]),
+    (r#"[[routes]]
 name = "one"
 path = "/x"
 upstream = "a"
@@ -231,9 +254,13 @@ name = "one"
 path = "/y"
 upstream = "a""#, &["12:8: the route at 8:8 has this name too"]),
     (r#"[routes.x]
-upstream = "a""#, &["7:9: unknown key `x`; expected one of `name`, `hosts`, `path`, `path_exact`, `path_regex`, `methods`, `headers`, `rewrite`, `rate_limit`, `concurrency_limit`, `priority`, `upstream`, `split`, `respond`, `redirect`, `timeout`"]),
+upstream = "a""#, &["7:9: unknown key `x`; expected one of `name`, `hosts`, `path`, `path_exact`, `path_regex`, `methods`, `headers`, `rewrite`, `rate_limit`, `concurrency_limit`, `priority`, `upstream`, `split`, `respond`, `redirect`, `timeout`, `fallback`, `error_pages`, `maintenance`"]),
     ("[server]
 workers = 0", &["8:11: expected a whole number from 1 to 1024, found 0"]),
+    (r#"[server]
+client_min_rate = "0B""#, &[r#"8:19: expected a size from 1B to 16EiB, found "0B""#]),
+    (r#"[server]
+client_min_rate = 500"#, &[r#"8:19: a size needs its unit; write `"500B"`, `"500KiB"` or `"500MiB"`"#]),
     (r#"[server]
 workers = "all"
 drain_timeout = "1 fortnight"
@@ -304,7 +331,7 @@ on_failure = "skip"
 [upstreams.b]
 endpoints = ["a:80"]
 balance = "mine""#, &[r#"7:1: `on_failure = "skip"` is for a rewriter, and `mine` is used as a balancer; expected `fallback`"#]),
-    ("plugins = []", &["7:1: unknown key `plugins`; expected one of `balance`, `endpoints`, `keepalive`, `keepalive_timeout`, `keepalive_requests`, `connect_timeout`, `read_timeout`, `send_timeout`, `protocol`, `tls`, `max_requests`, `max_pending`, `queue_timeout`, `breaker`, `concurrency`, `passive`, `health`, `slow_start`, `panic_threshold`, `retry`"]),
+    ("plugins = []", &["7:1: unknown key `plugins`; expected one of `balance`, `endpoints`, `keepalive`, `keepalive_timeout`, `keepalive_requests`, `connect_timeout`, `response_timeout`, `read_timeout`, `send_timeout`, `protocol`, `tls`, `max_requests`, `max_pending`, `queue_timeout`, `breaker`, `concurrency`, `passive`, `health`, `slow_start`, `panic_threshold`, `retry`"]),
     (r#"[cache]
 size = "1MiB""#, &["7:2: unknown key `cache`; expected one of `server`, `admin`, `access_log`, `listeners`, `plugins`, `upstreams`, `routes`"]),
     ("[upstreams.a]", &["7:12: duplicate key `a`"]),

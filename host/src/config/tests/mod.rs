@@ -19,6 +19,7 @@ drain_timeout = "30s"
 client_header_timeout = "60s"
 client_body_timeout = "60s"
 client_send_timeout = "45s"
+client_min_rate = "500B"
 client_keepalive_timeout = "75s"
 client_keepalive_min_timeout = "0s"
 tunnel_timeout = "2h"
@@ -29,6 +30,8 @@ max_body_size = "10MB"
 max_connections = 10000
 max_connections_per_client = 100
 memory_limit = "2GiB"
+error_pages = { intercept = true, "5xx" = { body = "server" } }
+maintenance = false
 
 [admin]
 address = "127.0.0.1:9900"
@@ -53,6 +56,12 @@ headers = { X-Beta = "1" }
 upstream = "api"
 rewrite = ["set-headers", { plugin = "strip-prefix", config = { prefix = "/api" } }]
 timeout = "60s"
+fallback = [
+  { on = ["timeout", "502", "5xx"], upstream = "api-next" },
+  { respond = { body = "sorry", headers = { Retry-After = "5" } } },
+]
+error_pages = { "4xx" = { body = "yours" }, "404" = { body = "<p>", content_type = "text/html", status = 200 } }
+maintenance = { on = false, respond = { body = "later" }, retry_after = false, allow = ["10.0.0.0/8", "::1"] }
 
 [[routes]]
 name = "canary"
@@ -84,6 +93,7 @@ keepalive = 16
 keepalive_timeout = "50s"
 keepalive_requests = 500
 connect_timeout = "4s"
+response_timeout = "63s"
 read_timeout = "61s"
 send_timeout = "62s"
 protocol = "http1"
@@ -152,6 +162,10 @@ fn place_of(piece: &str) -> Place {
     Lines::of(EXAMPLE).place(EXAMPLE.find(piece).unwrap())
 }
 
+fn page(statuses: (u16, u16), status: Option<u16>, content_type: &str, body: &str) -> ErrorPage {
+    ErrorPage { statuses, status, content_type: content_type.to_owned(), body: body.to_owned().into() }
+}
+
 const fn seconds(seconds: u64) -> std::time::Duration {
     std::time::Duration::from_secs(seconds)
 }
@@ -162,6 +176,7 @@ fn server_admin_and_log_are_read() {
 
     let server = Server {
         client_send_timeout: seconds(45),
+        client_min_rate: Some(500),
         client_keepalive_min_timeout: seconds(0),
         tunnel_timeout: seconds(7200),
         max_header_size: 16384,
@@ -171,6 +186,10 @@ fn server_admin_and_log_are_read() {
         max_connections: Some(10_000),
         max_connections_per_client: Some(100),
         memory_limit: Some(2 << 30),
+        error_pages: ErrorPages {
+            intercept: true,
+            pages: vec![page((500, 599), None, "text/plain; charset=utf-8", "server")],
+        },
         ..Server::default()
     };
     assert_eq!(config.server, server);
@@ -203,6 +222,24 @@ fn routes_are_read() {
     assert_eq!((&set_headers.plugin[..], set_headers.place), ("set-headers", place_of("\"set-headers\"")));
     assert_eq!((&strip_prefix.plugin[..], strip_prefix.settings.get("prefix")), ("strip-prefix", Some("/api")));
 
+    let [next, sorry] = &api.fallback[..] else { panic!("two steps") };
+    assert_eq!(next.then, FallbackAction::Upstream(1));
+    assert!(next.on.hold(Some(Condition::Timeout), 504) && next.on.hold(None, 502));
+    assert!(!next.on.hold(None, 404), "and nothing else");
+    let headers = vec![("retry-after".to_owned(), "5".to_owned())];
+    let answer = |body: &str| Answer { status: 503, headers: Vec::new(), body: body.to_owned().into(), is_file: false };
+    assert_eq!(sorry.then, FallbackAction::Answer(Answer { headers, ..answer("sorry") }));
+    assert_eq!(sorry.on, Conditions::default());
+    let precise = page((404, 404), Some(200), "text/html", "<p>");
+    let pages = vec![precise.clone(), page((400, 499), None, "text/plain; charset=utf-8", "yours")];
+    assert_eq!(api.error_pages, ErrorPages { intercept: false, pages });
+    assert_eq!(api.error_pages.of(404), Some(&precise));
+    assert_eq!(api.error_pages.of(500), None);
+    let allow = ["10.0.0.0/8", "::1"].map(|network| network.parse().unwrap()).to_vec();
+    let maintenance = Maintenance { on: false, answer: Some(answer("later")), retry_after: None, allow };
+    assert_eq!(api.maintenance, maintenance);
+    assert_eq!(canary.maintenance, Maintenance::default());
+
     assert_eq!((&canary.name[..], canary.timeout), ("canary", None));
     assert!(matches!(&canary.path, PathPattern::Regex(regex) if regex.as_str() == "^/v[0-9]+/"));
     assert_eq!(canary.action, Action::Split(vec![(0, 95), (1, 5)]));
@@ -211,7 +248,7 @@ fn routes_are_read() {
     assert!(matches!(&closed.path, PathPattern::Exact(path) if path == "/closed"));
     let headers = [("retry-after", "60"), ("set-cookie", "a=1"), ("set-cookie", "b=2")];
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    assert_eq!(closed.action, Action::Respond { status: 503, headers, body: "closed".to_owned() });
+    assert_eq!(closed.action, Action::Respond { status: 503, headers, body: "closed".to_owned().into() });
 
     assert_eq!((&rest.name[..], rest.timeout), ("/", None));
     assert_eq!(rest.action, Action::Redirect { to: "https://$host$request_uri".to_owned(), status: 308 });
@@ -239,6 +276,7 @@ fn upstreams_are_read() {
     assert_eq!(api.endpoints, endpoints);
     assert_eq!((api.keepalive, api.keepalive_timeout, api.keepalive_requests), (16, seconds(50), 500));
     assert_eq!((api.connect_timeout, api.read_timeout, api.send_timeout), (seconds(4), seconds(61), seconds(62)));
+    assert_eq!((api.response_timeout(), next.response_timeout()), (seconds(63), seconds(60)));
     assert_eq!(api.passive, Passive::Nginx { max_fails: 2, fail_timeout: seconds(20) });
 
     let check = api.health.as_ref().unwrap();
@@ -387,6 +425,56 @@ fn a_file_is_read_with_its_folder_as_the_start_of_relative_paths() {
     assert_eq!(config.file, Some(file));
 }
 
+#[test]
+fn a_maintenance_that_is_written_is_on_unless_it_says_otherwise() {
+    for (written, on) in
+        [("true", true), ("false", false), ("{}", true), ("{ on = false }", false), ("{ on = true }", true)]
+    {
+        let text = format!("maintenance = {written}\n[[listeners]]\naddress = ':80'\n");
+
+        let config = parse(&text.replace("maintenance", "server.maintenance"));
+
+        assert_eq!(config.unwrap().server.maintenance.on, on, "with {written}");
+    }
+}
+
+#[test]
+fn bodies_are_read_from_files_beside_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [("a.HTML", "html"), ("b.json", "json"), ("c", "plain"), ("closed.txt", "closed")] {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    let text = r#"
+        [server]
+        maintenance = { file = "closed.txt", status = 500 }
+        [[listeners]]
+        address = ":80"
+        [[routes]]
+        upstream = "a"
+        error_pages = { "500" = "a.HTML", "501" = { file = "b.json" }, "502" = { file = "c", content_type = "x/y" } }
+        fallback = [{ file = "c", status = 502 }]
+        [upstreams.a]
+        endpoints = ["a:80"]
+        "#;
+
+    let config = Config::parse(text, Some(&folder.path().join("staunch.toml"))).unwrap();
+
+    let pages = vec![
+        page((500, 500), None, "text/html; charset=utf-8", "html"),
+        page((501, 501), None, "application/json", "json"),
+        page((502, 502), None, "x/y", "plain"),
+    ];
+    assert_eq!(config.routes[0].error_pages.pages, pages);
+    let answer = |status, body: &str| Answer {
+        status,
+        headers: vec![("content-type".to_owned(), "text/plain; charset=utf-8".to_owned())],
+        body: body.to_owned().into(),
+        is_file: true,
+    };
+    assert_eq!(config.routes[0].fallback[0].then, FallbackAction::Answer(answer(502, "plain")));
+    assert_eq!(config.server.maintenance.answer, Some(answer(500, "closed")));
+}
+
 /// Changing this text is changing what every configuration means that does not say otherwise.
 const DEFAULTS: &str = r#"Server {
     workers: None,
@@ -395,6 +483,7 @@ const DEFAULTS: &str = r#"Server {
     client_header_timeout: 60s,
     client_body_timeout: 60s,
     client_send_timeout: 60s,
+    client_min_rate: None,
     client_keepalive_timeout: 75s,
     client_keepalive_min_timeout: 1s,
     tunnel_timeout: 3600s,
@@ -403,6 +492,18 @@ const DEFAULTS: &str = r#"Server {
     max_headers: 128,
     max_target_size: 8192,
     max_body_size: None,
+    error_pages: ErrorPages {
+        intercept: false,
+        pages: [],
+    },
+    maintenance: Maintenance {
+        on: false,
+        answer: None,
+        retry_after: Some(
+            60s,
+        ),
+        allow: [],
+    },
     max_connections: None,
     max_connections_per_client: None,
     memory_limit: None,
@@ -422,10 +523,23 @@ Route {
     action: Respond {
         status: 200,
         headers: [],
-        body: "",
+        body: 0 bytes,
     },
     rewrite: [],
     timeout: None,
+    fallback: [],
+    error_pages: ErrorPages {
+        intercept: false,
+        pages: [],
+    },
+    maintenance: Maintenance {
+        on: false,
+        answer: None,
+        retry_after: Some(
+            60s,
+        ),
+        allow: [],
+    },
     priority: Normal,
     concurrency_limit: None,
     place: Place {
@@ -455,6 +569,7 @@ Upstream {
     keepalive_timeout: 60s,
     keepalive_requests: 1000,
     connect_timeout: 5s,
+    response_timeout: None,
     read_timeout: 60s,
     send_timeout: 60s,
     queue: Queue {
@@ -620,7 +735,7 @@ fn a_probation_can_be_switched_off() {
 
 #[test]
 fn the_defaults_are_these() {
-    let nothing = Action::Respond { status: 200, headers: Vec::new(), body: String::new() };
+    let nothing = Action::Respond { status: 200, headers: Vec::new(), body: Content::default() };
     let endpoint: Endpoint = "a:80".parse().unwrap();
 
     let defaults = format!(
@@ -657,7 +772,7 @@ fn what_is_not_written_has_its_default() {
         "#,
     )
     .unwrap();
-    let nothing = Action::Respond { status: 200, headers: Vec::new(), body: String::new() };
+    let nothing = Action::Respond { status: 200, headers: Vec::new(), body: Content::default() };
     let mut upstream = Upstream::new("a");
     upstream.endpoints.push("a:80".parse().unwrap());
     upstream.health = Some(HealthCheck::default());

@@ -67,9 +67,8 @@ impl Crew {
         let (tell, started) = mpsc::channel();
         let metrics = self.running.metrics.clone();
         let drain = self.running.drain.clone();
-        let admission = self.running.admission.clone();
-        let job =
-            Job { number, orders: obey, turn, metrics: metrics.clone(), admission, drain, stop: self.stop.clone() };
+        let (admission, stop) = (self.running.admission.clone(), self.stop.clone());
+        let job = Job { number, orders: obey, turn, metrics: metrics.clone(), admission, drain, stop };
         let crew = self.clone();
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             let work = AssertUnwindSafe(|| {

@@ -1,11 +1,13 @@
 //! What is logged of an exchange, as JSON and in the form of nginx's and Apache's "combined".
 
+use std::fmt::Display;
 use std::io::Write;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
+use crate::http::facts::FellBack;
 use crate::http::head::Version;
 use crate::telemetry::clock::HttpDate;
 
@@ -63,6 +65,12 @@ pub struct Record<'a> {
     pub referer: Option<&'a [u8]>,
     #[serde(serialize_with = "as_optional_text", skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<&'a [u8]>,
+    /// Why something other than the route's own upstream answered: an error's name, or an endpoint's status.
+    #[serde(serialize_with = "as_display", skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<FellBack>,
+    /// What answered: another `upstream`, or a `respond` or a `file` of the route.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback_to: Option<&'static str>,
     /// What went wrong, by name: `upstream_read_timeout`, `client_closed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'static str>,
@@ -92,6 +100,8 @@ impl Default for Record<'_> {
             request_id: None,
             referer: None,
             user_agent: None,
+            fallback: None,
+            fallback_to: None,
             error: None,
         }
     }
@@ -172,6 +182,13 @@ fn as_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok
 fn as_optional_seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     match duration {
         Some(duration) => as_seconds(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn as_display<S: Serializer>(value: &Option<impl Display>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
         None => serializer.serialize_none(),
     }
 }

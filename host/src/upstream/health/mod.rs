@@ -193,7 +193,10 @@ impl Health {
         if self.panic_threshold == 0 || !standings.iter().any(|standing| standing.is_ill()) {
             return standings;
         }
-        let serving = self.slots.iter().zip(&standings).filter(|(_, standing)| !standing.is_shut());
+        // Those that are not known to be anything yet are as good as absent (Envoy's
+        // `ignore_new_hosts_until_first_hc`).
+        let is_absent = |standing: Standing| standing.is_shut() || standing == Standing::Checking;
+        let serving = self.slots.iter().zip(&standings).filter(|(_, standing)| !is_absent(**standing));
         let groups = panic::groups(serving.map(|(slot, standing)| (slot.priority, !self.is_ill(slot, *standing))));
         for (slot, standing) in self.slots.iter().zip(&mut standings).filter(|(_, standing)| standing.is_ill()) {
             let Some(group) = groups.iter().find(|group| group.priority == slot.priority) else { continue };
@@ -524,6 +527,7 @@ impl Health {
                 let own = self.reason(id, self.standing(slot, now), now).unwrap_or_default();
                 Some(format!("offered although: {own}; fewer than {threshold} % of the endpoints are healthy"))
             }
+            Standing::Checking => Some("it waits for its first check".to_owned()),
             Standing::Unhealthy => Some("its active check fails".to_owned()),
             Standing::Failed => {
                 let Policy::Nginx(policy) = &self.policy else { return None };
@@ -572,7 +576,7 @@ impl Health {
         } else if slot.is_draining() {
             Standing::Draining
         } else if !state.checked_up.load(Relaxed) {
-            Standing::Unhealthy
+            if state.awaits_check.load(Relaxed) { Standing::Checking } else { Standing::Unhealthy }
         } else {
             match &self.policy {
                 Policy::Nginx(policy) => {

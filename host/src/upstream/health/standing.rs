@@ -8,6 +8,8 @@ pub(crate) enum Standing {
     Down,
     /// An operator or the configuration gives it no new requests.
     Draining,
+    /// The active check has not come to a verdict yet.
+    Checking,
     /// The active check failed.
     Unhealthy,
     /// Too many failures in live traffic, as nginx counts them.

@@ -28,6 +28,8 @@ pub(crate) struct EndpointState {
     pub(super) monitor: Mutex<Monitor>,
     /// What the active check says.
     pub(super) checked_up: AtomicBool,
+    /// Whether the active check has not come to a verdict yet, without which it has no traffic.
+    pub(super) awaits_check: AtomicBool,
     /// Whether it was there when the upstream was, and no check has failed since: when its first one passes, it does
     /// not come back, it begins.
     pristine: AtomicBool,
@@ -75,6 +77,7 @@ impl EndpointState {
             circuit: Mutex::default(),
             monitor: Mutex::default(),
             checked_up: AtomicBool::new(is_up),
+            awaits_check: AtomicBool::new(!is_up),
             pristine: AtomicBool::new(true),
             sayings: Mutex::default(),
             has_sayings: AtomicBool::new(false),
@@ -106,10 +109,11 @@ impl EndpointState {
         }
     }
 
-    /// It has no traffic until its first check has passed.
+    /// It has no traffic until the active check has come to a verdict.
     pub(crate) fn await_check(&self) {
+        self.awaits_check.store(true, Relaxed);
         if self.checked_up.swap(false, Relaxed) {
-            self.changed();
+            self.turned();
         }
     }
 
@@ -119,10 +123,12 @@ impl EndpointState {
         if !up {
             self.pristine.store(false, Relaxed);
         }
-        if self.checked_up.swap(up, Relaxed) != up {
-            if up && !begins {
-                self.arrive(Instant::now());
-            }
+        let was_awaited = self.awaits_check.swap(false, Relaxed);
+        let is_news = self.checked_up.swap(up, Relaxed) != up;
+        if is_news && up && !begins {
+            self.arrive(Instant::now());
+        }
+        if is_news || was_awaited {
             self.turned();
         }
     }
