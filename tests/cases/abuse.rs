@@ -85,6 +85,9 @@ impl Bench {
     #[track_caller]
     fn assert_recovered(&self) {
         self.assert_active(0);
+        let endpoint = format!("{{upstream=\"api\",endpoint=\"{}\"}}", self.origin);
+        eventually(|| self.program.metric(&format!("staunch_upstream_endpoint_active_requests{endpoint}")) == 0.0);
+        assert_eq!(self.program.metric(&format!("staunch_upstream_endpoint_up{endpoint}")), 1.0);
         // Connections to the origin may stay for reuse.
         eventually(|| self.program.descriptors() <= self.descriptors + 70);
         self.assert_prompt();

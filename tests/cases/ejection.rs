@@ -169,7 +169,8 @@ fn when_too_few_are_healthy_all_have_traffic_again_but_those_that_are_down() {
     let ((one, first), (two, second)) = (told(500), told(500));
     let (good, down) = (Upstream::replying("good"), Upstream::replying("down"));
     let endpoints = format!("[\"{one}\", \"{two}\", \"{good}\", {{ address = \"{down}\", down = true }}]");
-    let proxy = Proxy::with(&format!("{ADMIN}[upstreams.api]\nendpoints = {endpoints}\n{WINDOW}"));
+    let proxy =
+        Proxy::with(&format!("{ADMIN}[upstreams.api]\nendpoints = {endpoints}\n{WINDOW}base_ejection_time = \"5s\"\n"));
     let mut client = Client::to(&proxy);
 
     eventually(|| {

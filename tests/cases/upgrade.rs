@@ -31,7 +31,7 @@ impl Crowd {
                     assert_eq!((response.status, response.text()), (200, "hello"));
                     answered.fetch_add(1, SeqCst);
                     let closes = response.field("connection") == Some("close");
-                    kept = (number % 2 == 0 && !closes).then_some(client);
+                    kept = (number.is_multiple_of(2) && !closes).then_some(client);
                 }
             })
         };

@@ -56,7 +56,9 @@ fn write_all(
     }
     for upstream in upstreams {
         let (name, balance) = (Escaped(&upstream.name), Escaped(&upstream.balance));
-        writeln!(page, "<h2>{name} <small>{balance}</small></h2>\n<table>")?;
+        writeln!(page, "<h2>{name} <small>{balance}</small></h2>")?;
+        write_guards(page, upstream)?;
+        writeln!(page, "<table>")?;
         write_heads(page, &["endpoint", "state", "why"], &["weight", "in flight", "failures"])?;
         for endpoint in &upstream.endpoints {
             write_endpoint(page, endpoint)?;
@@ -82,6 +84,21 @@ fn write_heads(page: &mut String, texts: &[&str], numbers: &[&str]) -> fmt::Resu
     texts.iter().try_for_each(|text| write!(page, "<th>{text}</th>"))?;
     numbers.iter().try_for_each(|number| write!(page, "<th class=\"number\">{number}</th>"))?;
     writeln!(page, "</tr>")
+}
+
+fn write_guards(page: &mut String, upstream: &UpstreamStatus) -> fmt::Result {
+    if let Some(breaker) = &upstream.breaker {
+        let class = if breaker.state.name() == "closed" { "up" } else { "bad" };
+        writeln!(page, "<p>breaker <span class=\"{class}\">{}</span></p>", breaker.state.name())?;
+    }
+    if let Some(queue) = &upstream.queue {
+        let max = queue.max_requests.map(|max| format!(" of {max}")).unwrap_or_default();
+        writeln!(page, "<p>{}{max} in flight, {} of {} waiting</p>", queue.requests, queue.pending, queue.max_pending)?;
+    }
+    if let Some(concurrency) = &upstream.concurrency {
+        writeln!(page, "<p>{} of {} in flight (adaptive)</p>", concurrency.requests, concurrency.limit)?;
+    }
+    Ok(())
 }
 
 fn write_endpoint(page: &mut String, endpoint: &EndpointStatus) -> fmt::Result {

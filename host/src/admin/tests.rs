@@ -298,6 +298,12 @@ async fn metrics_hold_the_counters_and_what_the_states_tell() {
         "staunch_workers 2",
         "staunch_upstream_endpoint_up{upstream=\"api\",endpoint=\"10.0.0.1:80\"} 0",
         "staunch_upstream_endpoint_active_requests{upstream=\"api\",endpoint=\"10.0.0.1:80\"} 3",
+        "staunch_upstream_requests_active{upstream=\"api\"} 7",
+        "staunch_upstream_requests_pending{upstream=\"api\"} 5",
+        "staunch_upstream_breaker_state{upstream=\"api\"} 2",
+        "staunch_upstream_breaker_opened_total{upstream=\"api\"} 3",
+        "staunch_upstream_concurrency_limit{upstream=\"api\"} 12",
+        "staunch_upstream_concurrency_min_rtt_seconds{upstream=\"api\"} 0.025",
         "staunch_plugins_calls_total{plugin=\"round-robin\",use=\"upstreams.api.balance\",kind=\"balancer\"} 7",
         "staunch_plugins_faults_total{plugin=\"round-robin\",use=\"upstreams.api.balance\",kind=\"balancer\",cause=\"deadline\"} 1",
         "staunch_plugins_instances{plugin=\"round-robin\",use=\"upstreams.api.balance\",kind=\"balancer\"} 2",
@@ -324,6 +330,9 @@ async fn the_page_shows_states_and_escapes_them() {
     assert!(answer.contains("connect &lt;refused&gt;"), "{answer}");
     assert!(answer.contains("the route shop is closed for maintenance"), "{answer}");
     assert!(answer.contains("10 ms &lt;passed&gt;"), "{answer}");
+    for text in ["breaker <span class=\"bad\">open</span>", "7 of 8 in flight, 5 of 9 waiting", "4 of 12 in flight"] {
+        assert!(answer.contains(text), "{text} in {answer}");
+    }
 }
 
 #[tokio::test]

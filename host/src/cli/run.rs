@@ -41,12 +41,8 @@ pub(crate) fn start(config: Config) -> Result<Proxy, Failure> {
     start_in(Process::default(), config)
 }
 
-/// The same, with as many open files as the system allows: each connection is one, and the usual limit of 1024 is for
-/// programs that wait for them with `select`.
+/// The same, in the place of a process before it if there is one.
 fn start_in(process: Process, config: Config) -> Result<Proxy, Failure> {
-    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        warn!(%error, "the limit of open files stays as it is");
-    }
     let no_signals = |error| Failure::internal(format_args!("no signals can be had: {error}"));
     // Whoever sees the proxy listen may send it signals.
     let signals = Signals::catch().map_err(no_signals)?;

@@ -30,7 +30,7 @@ pub struct Server {
     /// Between two writes to a client ("60s", nginx's `send_timeout`).
     pub client_send_timeout: Duration,
     /// Bytes a second that a client must send of a body, and take of a response, on average over the time that it is
-    /// waited for; absent: as few as it likes. Once a client has been waited for as long as `client_body_timeout` or
+    /// waited for (1 B to 1 GiB); absent: as few as it likes. Once a client has been waited for as long as `client_body_timeout` or
     /// `client_send_timeout` in all, each further second has to bring so many bytes, or the request ends as with those.
     /// Not for clients that pause in what they send, as streams of events do.
     pub client_min_rate: Option<u64>,
@@ -123,7 +123,7 @@ impl Server {
         server.max_connections = reader.number("max_connections", 1..=10_000_000);
         server.max_connections_per_client = reader.number("max_connections_per_client", 1..=i64::from(i32::MAX));
         server.memory_limit = reader.size("memory_limit", 16 << 20..=1 << 50);
-        server.client_min_rate = reader.size("client_min_rate", 1..=u64::MAX);
+        server.client_min_rate = reader.size("client_min_rate", 1..=1 << 30);
         server.max_body_size = reader.size("max_body_size", 0..=u64::MAX);
         server.error_pages = ErrorPages::read(&mut reader);
         server.maintenance = Maintenance::read(&mut reader);

@@ -117,7 +117,7 @@ fn is_plain(head: &reference::Head<'_>) -> bool {
 fn same_fields(fields: &Fields, second: &reference::Head<'_>, host_changed: bool) {
     let compared = |name: &[u8]| {
         let known = Known::of(name);
-        !second.is_nominated(name) && !(host_changed && known == Known::Host)
+        !(second.is_nominated(name) || host_changed && known == Known::Host)
     };
     let ours: Vec<_> =
         fields.iter().map(|field| (field.name, field.value)).filter(|(name, _)| compared(name)).collect();

@@ -165,7 +165,7 @@ impl BodyFilter for Scripted {
 
 /// Whatever pieces become, their framing is right, or they break off.
 fn bodies(input: &mut Input<'_>) {
-    let fails = input.byte() % 4 == 0;
+    let fails = input.byte().is_multiple_of(4);
     let mut script = || (0..input.byte() % 5).map(|_| input.bytes()).collect::<Vec<_>>().into_iter();
     let (first, second) = (script(), script());
     let mut chain = BodyChain::default();

@@ -29,6 +29,7 @@ pub(crate) fn failure(error: &ExchangeError) -> Option<LocalResponse> {
 
 /// Gives an answer a line of plain text with its status and the phrase for it.
 pub(crate) fn say(answer: &mut LocalResponse) {
+    answer.fields.retain(|(name, _)| name != "content-type");
     answer.body = format!("{} {}\n", answer.status, h1::reason_phrase(answer.status)).into();
     answer.fields.push(("content-type".to_owned(), b"text/plain; charset=utf-8".to_vec()));
 }

@@ -31,33 +31,49 @@ pub(crate) struct Worker {
     spare: RefCell<Vec<Exchange>>,
 }
 
-/// The wakers of all connections, so that those who wait for a request can be told to leave.
+/// All connections, so that those who wait for a request can be told to leave.
 #[derive(Default)]
 struct Seats {
-    wakers: Vec<Option<Waker>>,
-    free: Vec<usize>,
+    taken: Vec<Option<Taken>>,
+    free: Vec<u32>,
     /// Those who wait for another request.
     idle: Idle,
-    /// Those who wait for their first one, with when they came.
+    /// Those who wait for their first one.
     fresh: Idle,
-    since: Vec<Option<Instant>>,
     /// Those who were told to leave, as others need their place.
-    leaving: Vec<usize>,
+    leaving: Vec<u32>,
+}
+
+struct Taken {
+    waker: Waker,
+    /// When it came, as long as it has had no request.
+    fresh_since: Option<Instant>,
+}
+
+impl Seats {
+    fn taken(&mut self, number: u32) -> Option<&mut Taken> {
+        self.taken.get_mut(number as usize)?.as_mut()
+    }
+
+    /// It waits for nothing, and need not leave.
+    fn settle(&mut self, number: u32) {
+        self.idle.remove(number);
+        self.fresh.remove(number);
+        self.leaving.retain(|leaving| *leaving != number);
+    }
 }
 
 /// A connection's place among those to be told; given up when dropped.
 pub(crate) struct Seat<'w> {
     worker: &'w Worker,
-    number: usize,
+    number: u32,
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
         let mut seats = self.worker.seats.borrow_mut();
-        seats.wakers[self.number] = None;
-        seats.idle.remove(self.number);
-        seats.fresh.remove(self.number);
-        seats.leaving.retain(|leaving| *leaving != self.number);
+        seats.settle(self.number);
+        seats.taken[self.number as usize] = None;
         seats.free.push(self.number);
     }
 }
@@ -66,9 +82,11 @@ impl Seat<'_> {
     /// The connection waits for a request from now on.
     pub(crate) fn rest(&self) {
         let mut seats = self.worker.seats.borrow_mut();
-        match seats.since[self.number] {
-            Some(_) => seats.fresh.push(self.number),
-            None => seats.idle.push(self.number),
+        let is_fresh = seats.taken(self.number).is_some_and(|taken| taken.fresh_since.is_some());
+        if is_fresh {
+            seats.fresh.push(self.number)
+        } else {
+            seats.idle.push(self.number)
         }
         drop(seats);
         if self.worker.admission.is_crowded() {
@@ -76,15 +94,13 @@ impl Seat<'_> {
         }
     }
 
-    /// It has one.
+    /// It has one; even if it was told to leave a moment ago.
     pub(crate) fn wake(&self) {
         let mut seats = self.worker.seats.borrow_mut();
-        match seats.since[self.number].take() {
-            Some(_) => seats.fresh.remove(self.number),
-            None => seats.idle.remove(self.number),
+        seats.settle(self.number);
+        if let Some(taken) = seats.taken(self.number) {
+            taken.fresh_since = None;
         }
-        // It was a moment faster.
-        seats.leaving.retain(|leaving| *leaving != self.number);
     }
 
     /// Whether a connection that waits for a request is to leave, as others need its place.
@@ -128,44 +144,45 @@ impl Worker {
     /// Has every connection end after the exchange it is in, and wakes those who wait for one.
     pub(crate) fn drain(&self) {
         self.draining.set(true);
-        for waker in self.seats.borrow().wakers.iter().flatten() {
-            waker.wake_by_ref();
+        for taken in self.seats.borrow().taken.iter().flatten() {
+            taken.waker.wake_by_ref();
         }
     }
 
     /// Has the connection leave that has waited for a request for longest, if there is one.
     pub(crate) fn make_room(&self) {
         let mut seats = self.seats.borrow_mut();
-        let is_due = |number: &usize| seats.since[*number].is_none_or(|since| since.elapsed() >= GRACE);
-        let fresh = seats.fresh.oldest().filter(is_due);
-        let oldest = seats.idle.pop().or(fresh);
-        if let Some(oldest) = oldest {
-            seats.fresh.remove(oldest);
-            seats.leaving.push(oldest);
-            if let Some(waker) = &seats.wakers[oldest] {
-                waker.wake_by_ref();
-            }
+        let Some(oldest) = seats.idle.oldest().or(seats.fresh.oldest()) else { return };
+        let since = seats.taken(oldest).and_then(|taken| taken.fresh_since);
+        if since.is_some_and(|since| since.elapsed() < GRACE) {
+            return;
+        }
+        seats.settle(oldest);
+        seats.leaving.push(oldest);
+        if let Some(taken) = seats.taken(oldest) {
+            taken.waker.wake_by_ref();
         }
     }
 
     /// Connections open now.
     pub(crate) fn connections(&self) -> usize {
         let seats = self.seats.borrow();
-        seats.wakers.len() - seats.free.len()
+        seats.taken.len() - seats.free.len()
     }
 
     pub(crate) fn sit(&self, waker: Waker) -> Seat<'_> {
         let mut seats = self.seats.borrow_mut();
+        let taken = Some(Taken { waker, fresh_since: Some(Instant::now()) });
         let number = match seats.free.pop() {
-            Some(number) => number,
+            Some(number) => {
+                seats.taken[number as usize] = taken;
+                number
+            }
             None => {
-                seats.wakers.push(None);
-                seats.since.push(None);
-                seats.wakers.len() - 1
+                seats.taken.push(taken);
+                seats.taken.len() as u32 - 1
             }
         };
-        seats.wakers[number] = Some(waker);
-        seats.since[number] = Some(Instant::now());
         Seat { worker: self, number }
     }
 

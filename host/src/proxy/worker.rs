@@ -259,6 +259,9 @@ async fn tick(worker: Rc<Worker>) {
     for count in 1u32.. {
         ticks.tick().await;
         let now = Instant::now();
+        if worker.admission.is_crowded() {
+            worker.make_room();
+        }
         for upstream in &worker.site().upstreams {
             upstream.tick(now);
             if count.is_multiple_of(SWEEP) {

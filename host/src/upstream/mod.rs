@@ -314,7 +314,13 @@ impl Upstream {
         for attempt in 0.. {
             let (endpoint, in_flight) = match first.take() {
                 Some(first) => first,
-                None => self.pick(sending.exchange, attempt, now).map_err(|reason| self.not_picked(reason))?,
+                None => match self.pick(sending.exchange, attempt, now) {
+                    Ok(picked) => picked,
+                    Err(reason) => {
+                        self.end_trial(trial, Outcome::Failed(Failure::Overload), now);
+                        return Err(self.not_picked(reason));
+                    }
+                },
             };
             sending.exchange.tried.push(endpoint);
             sending.exchange.endpoint = in_flight.lane().address.clone();

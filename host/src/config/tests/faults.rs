@@ -258,7 +258,7 @@ upstream = "a""#, &["7:9: unknown key `x`; expected one of `name`, `hosts`, `pat
     ("[server]
 workers = 0", &["8:11: expected a whole number from 1 to 1024, found 0"]),
     (r#"[server]
-client_min_rate = "0B""#, &[r#"8:19: expected a size from 1B to 16EiB, found "0B""#]),
+client_min_rate = "0B""#, &[r#"8:19: expected a size from 1B to 1GiB, found "0B""#]),
     (r#"[server]
 client_min_rate = 500"#, &[r#"8:19: a size needs its unit; write `"500B"`, `"500KiB"` or `"500MiB"`"#]),
     (r#"[server]

@@ -28,6 +28,9 @@ max_header_size = "16KiB"
 max_headers = 100
 max_target_size = "4KiB"
 max_body_size = "10MB"
+max_connections = 10000
+max_connections_per_client = 100
+memory_limit = "2GiB"
 error_pages = { intercept = true, "5xx" = { body = "server" } }
 maintenance = false
 
@@ -65,6 +68,9 @@ maintenance = { on = false, respond = { body = "later" }, retry_after = false, a
 name = "canary"
 path_regex = "^/v[0-9]+/"
 split = [{ upstream = "api", weight = 95 }, { upstream = "api-next", weight = 5 }]
+priority = "high"
+rate_limit = { rate = "10r/s" }
+concurrency_limit = { key = ["cookie:id", "client-address"], max = 10 }
 timeout = false
 
 [[routes]]
@@ -92,6 +98,11 @@ response_timeout = "63s"
 read_timeout = "61s"
 send_timeout = "62s"
 protocol = "http1"
+max_requests = 500
+max_pending = 100
+queue_timeout = "2s"
+breaker = { failures = "40%", statuses = ["5xx"] }
+concurrency = { max_limit = 200, buffer = "10%" }
 
 [upstreams.api.passive]
 max_fails = 2
@@ -174,6 +185,9 @@ fn server_admin_and_log_are_read() {
         max_headers: 100,
         max_target_size: 4096,
         max_body_size: Some(10_000_000),
+        max_connections: Some(10_000),
+        max_connections_per_client: Some(100),
+        memory_limit: Some(2 << 30),
         error_pages: ErrorPages {
             intercept: true,
             pages: vec![page((500, 599), None, "text/plain; charset=utf-8", "server")],
