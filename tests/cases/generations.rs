@@ -137,7 +137,8 @@ fn a_route_that_does_worse_takes_its_configuration_back() {
     eventually(|| bad.requests() > 0);
     eventually(|| said(&config(&proxy), "source") == "taken_back");
     let told = config(&proxy).text().to_owned();
-    assert!(told.contains("the route / does worse: 100.0% of its requests are errors"), "{told}");
+    let why = "instead of generation 2: the route `/` does worse: 100.0% of its requests are errors";
+    assert!(told.contains(why), "{told}");
     leave.store(true, SeqCst);
     asking.join().expect("every request was answered");
     assert_eq!(proxy.get("/").text(), "fine");

@@ -88,6 +88,8 @@ pub struct GenerationStatus {
     pub source: &'static str,
     /// The generation that said the same, when it came back.
     pub again: Option<u64>,
+    /// Why it came back, when that was not an operator's wish.
+    pub why: Option<String>,
     /// `sha256:` and hexadecimal digits.
     pub digest: String,
     pub bytes: usize,

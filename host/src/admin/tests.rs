@@ -158,6 +158,7 @@ impl Window for Double {
             since: std::time::UNIX_EPOCH,
             source: "admin",
             again: None,
+            why: None,
             digest: "sha256:00".to_owned(),
             bytes: 7,
         };

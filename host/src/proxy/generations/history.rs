@@ -18,6 +18,9 @@ pub(crate) struct Generation {
     pub(crate) source: Source,
     /// The first generation that said the same, when it came back.
     pub(crate) again: Option<u64>,
+    /// Why it came back, when that was not an operator's wish.
+    #[serde(default)]
+    pub(crate) why: Option<String>,
     /// Where relative paths in it begin is this file's folder.
     pub(crate) file: Option<PathBuf>,
     pub(crate) text: String,
@@ -111,6 +114,7 @@ mod tests {
             since: SystemTime::UNIX_EPOCH,
             source: Source::Reload,
             again: None,
+            why: None,
             file: None,
             text: text.to_owned(),
         }

@@ -48,8 +48,17 @@ pub(super) struct Generations {
 /// A configuration on its way.
 struct Coming {
     config: Config,
+    way: Way,
+}
+
+/// How a configuration comes.
+#[derive(Clone)]
+struct Way {
     source: Source,
+    /// The first generation that said the same, if it comes back.
     again: Option<u64>,
+    /// Which generation has to go, and why, if no operator wished it.
+    instead_of: Option<(u64, String)>,
     /// How long it may serve without being confirmed.
     confirm: Option<Duration>,
 }
@@ -72,7 +81,7 @@ impl Generations {
         mut history: History,
     ) -> Self {
         let parts = running.parts();
-        let coming = Coming { config: parts.config.clone(), source: Source::Start, again: None, confirm: None };
+        let coming = Coming { config: parts.config.clone(), way: Way::new(Source::Start) };
         history.accept(coming.generation(running.generation()), None);
         keep(parts.config.server.state.as_deref(), &history);
         Self {
@@ -101,7 +110,7 @@ impl Generations {
         info!(file = %file.display(), "reading the configuration again");
         self.supervisor.reloading();
         let loaded = aside(move || Config::load(&file)).await;
-        let accepted = self.have(loaded, Source::Reload, None, None).await;
+        let accepted = self.have(loaded, Way::new(Source::Reload)).await;
         self.supervisor.ready();
         accepted
     }
@@ -118,7 +127,7 @@ impl Generations {
     ) -> Result<Accepted, NotAccepted> {
         let file = self.running.parts().config.file.clone();
         let parsed = aside(move || Config::parse(&text, file.as_deref())).await;
-        self.have(parsed, Source::Admin, None, confirm).await
+        self.have(parsed, Way { confirm, ..Way::new(Source::Admin) }).await
     }
 
     /// Has an earlier configuration serve again: the one before, or the one of a number.
@@ -131,7 +140,7 @@ impl Generations {
             let found = to.map_or_else(|| history.previous(), |number| history.get(number));
             found.cloned().ok_or_else(|| unknown(&history, to))
         }?;
-        self.bring_back(wanted, Source::Rollback).await
+        self.bring_back(wanted, Way::new(Source::Rollback)).await
     }
 
     /// Has the configuration that waits for it stay. Answers its number.
@@ -213,45 +222,35 @@ impl Generations {
     }
 
     /// Has an earlier configuration serve again.
-    async fn bring_back(self: &Arc<Self>, wanted: Generation, source: Source) -> Result<Accepted, NotAccepted> {
+    async fn bring_back(self: &Arc<Self>, wanted: Generation, way: Way) -> Result<Accepted, NotAccepted> {
         let again = Some(wanted.again.unwrap_or(wanted.number));
         let parsed = aside(move || Config::parse(&wanted.text, wanted.file.as_deref())).await;
-        self.have(parsed, source, again, None).await
+        self.have(parsed, Way { again, ..way }).await
     }
 
     async fn take_back(self: Arc<Self>, number: u64, back_to: u64, why: String) {
         warn!(generation = number, back_to, "taking the configuration back: {why}");
         let wanted = self.history.lock().get(back_to).cloned();
         let brought = match wanted {
-            Some(wanted) => self.bring_back(wanted, Source::TakenBack).await,
+            Some(wanted) => {
+                let instead_of = Some((number, why.clone()));
+                self.bring_back(wanted, Way { instead_of, ..Way::new(Source::TakenBack) }).await
+            }
             None => Err(NotAccepted::Broken(format!("generation {back_to} is not known any more"))),
         };
-        let (outcome, why) = match brought {
-            Ok(_) => {
-                self.taken_back.fetch_add(1, Relaxed);
-                ("taken_back", why)
-            }
-            Err(not) => {
-                error!(generation = number, "it serves on, though it should not: {not}");
-                ("stays", format!("{why}, and what was before it cannot come back: {not}"))
-            }
-        };
-        self.note(number, outcome, Some(why));
+        if let Err(not) = brought {
+            error!(generation = number, "it serves on, though it should not: {not}");
+            self.note(number, "stays", Some(format!("{why}, and what was before it cannot come back: {not}")));
+        }
     }
 
     /// Has a configuration serve, if it could be read at all. It happens whether the caller waits for it or not.
-    async fn have(
-        self: &Arc<Self>,
-        config: Option<Result<Config, Faults>>,
-        source: Source,
-        again: Option<u64>,
-        confirm: Option<Duration>,
-    ) -> Result<Accepted, NotAccepted> {
+    async fn have(self: &Arc<Self>, config: Option<Result<Config, Faults>>, way: Way) -> Result<Accepted, NotAccepted> {
         let generations = self.clone();
         let transaction = tokio::spawn(async move {
             let config = config.ok_or(NotApplied::Broken).and_then(|config| config.map_err(NotApplied::Faults));
             let applied = match config {
-                Ok(config) => generations.transact(Coming { config, source, again, confirm }).await,
+                Ok(config) => generations.transact(Coming { config, way }).await,
                 Err(not) => Err(not),
             };
             applied.map_err(|not| generations.refuse(not))
@@ -265,19 +264,29 @@ impl Generations {
             warn!("{warning}");
         }
         let before = self.running.generation();
+        if coming.way.instead_of.as_ref().is_some_and(|(gone, _)| *gone != before) {
+            info!(generation = before, "nothing is taken back: another configuration serves by now");
+            return Ok(Accepted { generation: before, pending: None });
+        }
         let came = self.marks.lock().since(&self.running.metrics.route_outcomes());
         let applied = self.running.apply(coming.config.clone()).await?;
         self.turnover.settle_all_but(&applied.kept);
         let number = applied.generation;
-        info!(generation = number, source = coming.source.name(), "another configuration serves");
+        info!(generation = number, source = coming.way.source.name(), "another configuration serves");
         let pending = self.pend(&coming, number, before, &came);
         let history = {
             let mut history = self.history.lock();
             let pinned = self.pending.lock().as_ref().map(|pending| pending.back_to);
             history.accept(coming.generation(number), pinned);
+            match &coming.way.instead_of {
+                Some((gone, why)) => {
+                    self.taken_back.fetch_add(1, Relaxed);
+                    self.note(*gone, "taken_back", Some(why.clone()));
+                }
+                None => self.note(number, "accepted", None),
+            }
             history.clone()
         };
-        self.note(number, "accepted", None);
         let folder = coming.config.server.state;
         // Whoever waits need not wait for a disk, but the next configuration is not kept before this one.
         aside(move || keep(folder.as_deref(), &history)).await;
@@ -287,10 +296,10 @@ impl Generations {
     /// Has a configuration that took over wait for its confirmation, if it is to. Another one waits no more then; what
     /// comes back is still the last one that did not have to wait.
     fn pend(&self, coming: &Coming, number: u64, before: u64, came: &Routes) -> Option<Awaited> {
+        let is_same = self.history.lock().serving().is_some_and(|serving| serving.text == coming.config.text);
         let mut place = self.pending.lock();
         let earlier = place.take();
-        let is_same = self.history.lock().serving().is_some_and(|serving| serving.text == coming.config.text);
-        let time = coming.confirm.filter(|_| !is_same || earlier.is_some())?;
+        let time = coming.way.confirm.filter(|_| !is_same || earlier.is_some())?;
         let back_to = earlier.map_or(before, |earlier| earlier.back_to);
         let counted = self.running.metrics.route_outcomes();
         let pending = Pending::new(number, back_to, time, Instant::now(), came, &counted);
@@ -316,11 +325,19 @@ impl Generations {
     }
 }
 
+impl Way {
+    fn new(source: Source) -> Self {
+        Self { source, again: None, instead_of: None, confirm: None }
+    }
+}
+
 impl Coming {
     fn generation(&self, number: u64) -> Generation {
         let Config { file, text, .. } = &self.config;
-        let (source, again, since) = (self.source.clone(), self.again, SystemTime::now());
-        Generation { number, since, source, again, file: file.as_deref().map(whole), text: text.clone() }
+        let Way { source, again, instead_of, .. } = self.way.clone();
+        let why = instead_of.map(|(gone, why)| format!("instead of generation {gone}: {why}"));
+        let (since, file, text) = (SystemTime::now(), file.as_deref().map(whole), text.clone());
+        Generation { number, since, source, again, why, file, text }
     }
 }
 
@@ -343,6 +360,7 @@ fn told(generation: &Generation) -> GenerationStatus {
         since: generation.since,
         source: generation.source.name(),
         again: generation.again,
+        why: generation.why.clone(),
         digest: format!("sha256:{}", digest(generation.text.as_bytes())),
         bytes: generation.text.len(),
     }

@@ -77,7 +77,7 @@ impl Pending {
                 Subject::All => probation.look(now, 0, &all(counted)),
             };
             match (verdict, subject) {
-                (Verdict::Worse(why), Subject::Route(name)) => Some(format!("the route {name} does worse: {why}")),
+                (Verdict::Worse(why), Subject::Route(name)) => Some(format!("the route `{name}` does worse: {why}")),
                 (Verdict::Worse(why), Subject::All) => Some(format!("it does worse: {why}")),
                 (Verdict::Undecided | Verdict::Passed, _) => None,
             }
@@ -156,7 +156,7 @@ mod tests {
 
         let why = reason(&before, &after, 10).unwrap();
 
-        assert!(why.starts_with("the route a does worse: 50.0% of its requests are errors"), "{why}");
+        assert!(why.starts_with("the route `a` does worse: 50.0% of its requests are errors"), "{why}");
     }
 
     #[test]
@@ -165,7 +165,7 @@ mod tests {
 
         let why = reason(&before, &routes([("a", outcomes(100, 0, 0, 90))]), 10).unwrap();
 
-        assert!(why.contains("the route a does worse: the p99 of its answers"), "{why}");
+        assert!(why.contains("the route `a` does worse: the p99 of its answers"), "{why}");
     }
 
     #[test]

@@ -68,7 +68,8 @@ mod tests {
         let mut history = History::default();
         let (number, since, source) = (7, SystemTime::UNIX_EPOCH, Source::Admin);
         let file = Some("/etc/staunch.toml".into());
-        history.accept(Generation { number, since, source, again: Some(3), file, text: text.to_owned() }, None);
+        history
+            .accept(Generation { number, since, source, again: Some(3), why: None, file, text: text.to_owned() }, None);
         history
     }
 
