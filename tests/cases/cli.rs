@@ -31,6 +31,13 @@ fn a_good_configuration_is_fine() {
 }
 
 #[test]
+fn the_example_of_a_front_door_is_fine() {
+    let (code, said) = check(include_str!("../../examples/resilient.toml"));
+
+    assert_eq!((code, said.as_str()), (Some(0), "staunch.toml: fine\n"));
+}
+
+#[test]
 fn every_fault_is_told_at_once_with_its_place_and_a_hint() {
     let (code, said) = check(
         "[server]\n\
