@@ -126,3 +126,37 @@ fn a_proxy_that_nobody_uses_ends_at_once() {
     client.assert_closed();
     assert!(proxy.wait());
 }
+
+#[test]
+fn a_connection_that_just_became_idle_gets_one_more_answer() {
+    let server = "[server]\nclient_keepalive_min_timeout = \"10s\"\n";
+    let proxy = Proxy::with(&format!("{server}{}", api([&Upstream::replying("hello")])));
+    let address = proxy.address();
+    let mut client = Client::to(&proxy);
+    client.get("/");
+
+    proxy.drain();
+    eventually(|| std::net::TcpStream::connect(address).is_err());
+
+    // It may come before the worker drains its connections too.
+    eventually(|| {
+        let response = client.get("/");
+        assert_eq!(response.text(), "hello");
+        response.field("connection") == Some("close")
+    });
+    client.assert_closed();
+    assert!(proxy.wait());
+}
+
+#[test]
+fn no_time_for_idle_connections_closes_them_at_once() {
+    let server = "[server]\nclient_keepalive_min_timeout = \"0s\"\n";
+    let proxy = Proxy::with(&format!("{server}{}", api([&Upstream::replying("hello")])));
+    let mut client = Client::to(&proxy);
+    client.get("/");
+
+    proxy.drain();
+
+    client.assert_closed();
+    assert!(proxy.wait());
+}
