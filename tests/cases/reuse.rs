@@ -3,6 +3,19 @@
 use crate::harness::{ADMIN, Client, Proxy, Upstream, api, eventually, ok};
 
 #[test]
+fn connections_to_endpoints_are_counted_while_they_are_open() {
+    let origin = Upstream::replying("hello");
+    let proxy = Proxy::with(&format!("{ADMIN}{}", api([&origin])));
+    let open = "staunch_upstream_connections_active{upstream=\"api\"}";
+    proxy.get("/");
+    proxy.assert_counted(open, 1.0);
+
+    origin.close_connections();
+
+    proxy.assert_counted(open, 0.0);
+}
+
+#[test]
 fn connections_are_used_again_whichever_client_asks() {
     let origin = Upstream::replying("hi");
     let proxy = Proxy::to([&origin]);

@@ -402,6 +402,16 @@ impl Drop for OpenConnection {
     }
 }
 
+/// A connection to an endpoint that is open until this is dropped, idle or not.
+#[derive(Debug)]
+pub struct OpenUpstreamConnection(Arc<UpstreamMetrics>);
+
+impl Drop for OpenUpstreamConnection {
+    fn drop(&mut self) {
+        self.0.connections_active.decrement();
+    }
+}
+
 impl RouteMetrics {
     /// Counts a finished exchange. `status` is the one the client got, or 0 when it got none; the bytes are those of
     /// the bodies. `broken`: an upstream did not send the response whole.
@@ -435,6 +445,13 @@ impl RouteMetrics {
 const FALLBACKS: usize = Condition::ALL.len() + 1;
 
 impl UpstreamMetrics {
+    /// Counts a connection to an endpoint for as long as it is open.
+    pub fn connection_opened(self: &Arc<Self>) -> OpenUpstreamConnection {
+        self.connections_opened.increment();
+        self.connections_active.increment();
+        OpenUpstreamConnection(self.clone())
+    }
+
     /// Counts a request with all its attempts.
     pub fn request_ended(&self, end: RequestEnd) {
         self.requests[end as usize].increment();

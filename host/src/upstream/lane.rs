@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::net::{Stream, Transport};
+use crate::telemetry::metrics::OpenUpstreamConnection;
 use crate::upstream::endpoint::{EndpointId, Loads};
 use crate::upstream::health::{EndpointState, Entered};
 use crate::upstream::passive::window::Ticket;
@@ -23,11 +24,19 @@ pub(crate) struct Connection {
     exchanges: u64,
     /// Bytes received before the current exchange.
     read_before: u64,
+    _counted: OpenUpstreamConnection,
 }
 
 impl Connection {
-    pub(crate) fn new(stream: Stream, read_timeout: Duration, send_timeout: Duration) -> Self {
-        Self { transport: Transport::new(stream, read_timeout, send_timeout), exchanges: 0, read_before: 0 }
+    /// `counted`: by what it is counted as open.
+    pub(crate) fn new(
+        stream: Stream,
+        read_timeout: Duration,
+        send_timeout: Duration,
+        counted: OpenUpstreamConnection,
+    ) -> Self {
+        let transport = Transport::new(stream, read_timeout, send_timeout);
+        Self { transport, exchanges: 0, read_before: 0, _counted: counted }
     }
 
     /// Whether anything came in the current exchange.

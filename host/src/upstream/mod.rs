@@ -416,8 +416,8 @@ impl Upstream {
             Err((failure, cause)) => return Err(AttemptError::Failed { failure, sent: false, cause }),
         };
         sending.exchange.attempt.connect_time = Some(began.elapsed());
-        self.metrics.connections_opened.increment();
-        let mut connection = Connection::new(stream, config.read_timeout, config.send_timeout);
+        let counted = self.metrics.connection_opened();
+        let mut connection = Connection::new(stream, config.read_timeout, config.send_timeout, counted);
         sending.attempt(&mut connection, config.response_timeout()).await.map(|()| connection)
     }
 

@@ -29,6 +29,7 @@ pub use encode::{
 };
 pub use framing::{BodyKind, request_body, response_body};
 pub use parse::{BadRequest, BadResponse, parse_request, parse_response};
+pub(crate) use target::is_authority;
 
 /// What ends a line.
 const CRLF: &[u8] = b"\r\n";

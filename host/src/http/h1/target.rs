@@ -58,7 +58,7 @@ fn read_absolute<'a>(method: &str, target: &'a str) -> Result<Target<'a>, &'stat
 /// Whether these bytes are a host, perhaps with a port (RFC 3986 section 3.2), and nothing that only looks like it: no
 /// user, no path. An empty host is none (RFC 9110 section 4.2.1). A comma, though the grammar has it, is refused:
 /// it is what joining two `host` lines leaves behind.
-pub(super) fn is_authority(bytes: &[u8]) -> bool {
+pub(crate) fn is_authority(bytes: &[u8]) -> bool {
     let (host, port) = if let Some(rest) = bytes.strip_prefix(b"[") {
         let Some(end) = memchr::memchr(b']', rest) else { return false };
         let (literal, port) = (&rest[..end], &rest[end + 1..]);
