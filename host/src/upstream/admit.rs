@@ -14,7 +14,8 @@ use crate::upstream::gate::{Entry, Gate, Pass, Place};
 use crate::upstream::guards::{Held, Refusal};
 use crate::upstream::health::Standing;
 use crate::upstream::lane::InFlight;
-use crate::upstream::{NotPicked, Upstream, UpstreamError};
+use crate::upstream::pick::NotPicked;
+use crate::upstream::{Upstream, UpstreamError};
 
 /// A request that may be sent.
 pub(super) struct Admitted<'u> {

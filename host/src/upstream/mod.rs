@@ -15,6 +15,7 @@ pub(crate) mod key;
 mod lane;
 mod panic;
 mod passive;
+mod pick;
 pub mod retry;
 pub(crate) mod round_robin;
 mod slow_start;
@@ -46,18 +47,16 @@ pub(crate) use lane::Connection;
 
 use admit::Admitted;
 use attempt::AttemptError;
-use balancer::{BadPick, Balancer, BalancerNeeds, EndpointChange, FeedbackKind, Pick, PickContext, Sample};
+use balancer::{Balancer, BalancerNeeds, FeedbackKind, Sample};
 use breaker::{Change, Trial};
 use budget::Grant;
 use endpoint::{Endpoint, EndpointId, Loads};
 use guards::{Guards, Held};
-use health::{Health, Judged, Notice, Standing};
+use health::{Health, Judged, Notice};
 use lane::{InFlight, Keep, Lane};
+use pick::View;
 use retry::{EndedAttempt, Failure, MethodKind, Outcome, RetryPolicy};
 use round_robin::RoundRobin;
-
-/// How often a balancer is asked again that names what was tried before.
-const ASKS: usize = 3;
 
 /// One upstream as all workers share it.
 #[derive(Debug)]
@@ -97,14 +96,6 @@ pub(crate) struct Upstream {
     metrics: Arc<UpstreamMetrics>,
 }
 
-/// One endpoint as this worker sees it.
-#[derive(Clone, Copy, Debug)]
-struct View {
-    standing: Standing,
-    /// As balancers are told of it.
-    weight: u32,
-}
-
 /// A response whose head stands in the exchange and whose body is still to be read.
 pub(crate) struct Response {
     pub(crate) connection: Connection,
@@ -112,16 +103,6 @@ pub(crate) struct Response {
     keep: Keep,
     /// Given back after the endpoint's place, so that who is called finds that one free.
     _held: Held,
-}
-
-/// Why no endpoint was named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum NotPicked {
-    NoEndpoint,
-    /// One would do if it had not as many requests as it may.
-    Full,
-    /// The balancer wanted none to have it.
-    Overloaded,
 }
 
 /// Why an upstream gave no response.
@@ -538,115 +519,9 @@ impl Upstream {
         Some((plan.delay, grant))
     }
 
-    /// Names an endpoint that is ready, and untried if there is one.
-    fn pick(&self, exchange: &mut Exchange, attempt: u32, now: Instant) -> Result<(EndpointId, InFlight), NotPicked> {
-        let no_endpoint = || if self.is_full() { NotPicked::Full } else { NotPicked::NoEndpoint };
-        let key = exchange.key.as_deref().map(key::hash);
-        let balancer = self.balancer.get();
-        for _ in 0..ASKS {
-            self.refresh(now);
-            if !self.has_ready() {
-                return Err(no_endpoint());
-            }
-            exchange.appended.clear();
-            let previous = exchange.tried.last().copied();
-            let context = PickContext { key, random: fastrand::u64(..), now, attempt, previous };
-            let id = match balancer.pick(exchange, context) {
-                Pick::Endpoint(id) => id,
-                Pick::Unavailable => return Err(no_endpoint()),
-                Pick::Overloaded => return Err(NotPicked::Overloaded),
-                Pick::Abstain => break,
-            };
-            match self.is_ready(id) {
-                Some(true) => {}
-                Some(false) => {
-                    balancer.reject(id, BadPick::NotReady);
-                    break;
-                }
-                None => {
-                    balancer.reject(id, BadPick::Unknown);
-                    break;
-                }
-            }
-            if exchange.tried.contains(&id) && self.has_untried(exchange) {
-                continue;
-            }
-            if let Some(in_flight) = self.enter(id, now) {
-                return Ok((id, in_flight));
-            }
-        }
-        self.fall_back(exchange, now).ok_or_else(no_endpoint)
-    }
-
-    /// The host's own choice: among what was not tried, then among what was.
-    fn fall_back(&self, exchange: &Exchange, now: Instant) -> Option<(EndpointId, InFlight)> {
-        for _ in 0..ASKS {
-            self.refresh(now);
-            let views = self.views.borrow();
-            let is_ready = |id: EndpointId| views.get(id as usize).is_some_and(|view| view.standing.is_ready());
-            let weight = |endpoint: &Endpoint| views.get(endpoint.id as usize).map_or(1, |view| view.weight);
-            let mut fallback = self.fallback.borrow_mut();
-            let endpoints = &self.shared.endpoints;
-            let id = fallback
-                .pick_weighted(endpoints, weight, |id| is_ready(id) && !exchange.tried.contains(&id))
-                .or_else(|| fallback.pick_weighted(endpoints, weight, is_ready))?;
-            drop((views, fallback));
-            if let Some(in_flight) = self.enter(id, now) {
-                return Some((id, in_flight));
-            }
-        }
-        None
-    }
-
-    /// Counts a request in; `None` when the endpoint has become full, or its probe has been sent already.
-    fn enter(&self, id: EndpointId, now: Instant) -> Option<InFlight> {
-        let panics = self.views.borrow().get(id as usize).is_some_and(|view| view.standing == Standing::Panic);
-        let entered = self.shared.health.enter(id, panics, now)?;
-        Some(self.lanes[id as usize].enter(entered))
-    }
-
     /// Where an address stands among the endpoints.
     fn position(&self, address: &str) -> Option<usize> {
         self.shared.endpoints.iter().position(|endpoint| &*endpoint.address == address)
-    }
-
-    /// Brings this worker's view up to date if something has happened, and the balancer's with it.
-    pub(crate) fn refresh(&self, now: Instant) {
-        if self.shared.health.is_stale(self.seen.get(), now) {
-            self.look(now);
-        }
-    }
-
-    /// Brings this worker's view up to date, and the balancer's with it.
-    fn look(&self, now: Instant) {
-        let health = &self.shared.health;
-        health.reschedule(now);
-        self.seen.set(health.generation());
-        let standings = health.standings(now);
-        let mut grows = false;
-        let mut changes = Vec::new();
-        for ((id, view), &standing) in (0..).zip(self.views.borrow_mut().iter_mut()).zip(&standings) {
-            let (weight, still_grows) = match self.plain_weights {
-                true => (health.own_weight(id), false),
-                false => health.weight(id, now),
-            };
-            grows |= still_grows;
-            let known = std::mem::replace(view, View { standing, weight });
-            if known.change(id) != view.change(id) {
-                changes.push(view.change(id));
-            }
-            if known.standing.is_shut() != standing.is_shut() {
-                self.lanes[id as usize].keep_idle(!standing.is_shut());
-            }
-        }
-        self.grows.set(grows);
-        if !changes.is_empty() {
-            self.balancer.get().change(&changes);
-        }
-        let panicking = standings.iter().filter(|standing| **standing == Standing::Panic).count();
-        if health.notes_panic(panicking > 0) {
-            self.metrics.panicked(panicking, standings.len());
-        }
     }
 
     /// Logs and counts what happened to an endpoint.
@@ -657,19 +532,6 @@ impl Upstream {
             }
             Notice::Returned { endpoint } => self.metrics.returned(&self.lanes[*endpoint as usize].address),
         }
-    }
-
-    fn is_ready(&self, id: EndpointId) -> Option<bool> {
-        self.views.borrow().get(id as usize).map(|view| view.standing.is_ready())
-    }
-
-    fn has_ready(&self) -> bool {
-        self.views.borrow().iter().any(|view| view.standing.is_ready())
-    }
-
-    fn has_untried(&self, exchange: &Exchange) -> bool {
-        let views = self.views.borrow();
-        (0..).zip(&*views).any(|(id, view)| view.standing.is_ready() && !exchange.tried.contains(&id))
     }
 
     fn read_key(&self, exchange: &mut Exchange) {
@@ -688,12 +550,6 @@ impl Upstream {
     fn client_error(&self, fault: ClientFault, sending: &Sending<'_>, now: Instant) -> UpstreamError {
         let late = sending.is_late(now);
         if late && matches!(fault, ClientFault::BodyTimeout) { UpstreamError::Deadline } else { fault.into() }
-    }
-}
-
-impl View {
-    fn change(self, id: EndpointId) -> EndpointChange {
-        EndpointChange { id, weight: self.weight, ready: self.standing.is_ready() }
     }
 }
 
