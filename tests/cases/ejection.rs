@@ -256,3 +256,25 @@ fn an_ejection_outlives_a_reload() {
         assert_eq!(client.get("/").text(), "good");
     }
 }
+
+#[test]
+fn a_request_that_a_panic_sends_to_an_ill_endpoint_is_answered_by_one_that_is_well() {
+    let ill = [(); 3].map(|()| Upstream::raw(|talk| drop(talk.request())));
+    let good = Upstream::replying("good");
+    let proxy = Proxy::with(&format!(
+        "{ADMIN}{}{WINDOW}base_ejection_time = \"300s\"\n[upstreams.api.retry]\nbudget = {{ percent = 0, min = 0 }}\n",
+        api([&ill[0], &ill[1], &ill[2], &good])
+    ));
+    let mut client = Client::to(&proxy);
+    eventually(|| {
+        client.get("/");
+        ill.iter().all(|endpoint| state(&proxy, endpoint) == "panic")
+    });
+    let asked: usize = ill.iter().map(Upstream::requests).sum();
+
+    for _ in 0..40 {
+        assert_eq!(client.get("/").text(), "good");
+    }
+
+    assert!(ill.iter().map(Upstream::requests).sum::<usize>() > asked, "the panic spreads requests");
+}

@@ -305,6 +305,7 @@ impl Upstream {
             };
             sending.exchange.tried.push(endpoint);
             sending.exchange.endpoint = in_flight.lane().address.clone();
+            let panicked = self.panics(endpoint);
 
             let ended = self.attempt(&mut sending, endpoint).await;
             let done = Instant::now();
@@ -322,7 +323,7 @@ impl Upstream {
             }
             self.account(&in_flight, endpoint, outcome, done - now, done);
 
-            let plan = self.plan(&mut sending, endpoint, attempt, outcome, sent, began, done);
+            let plan = self.plan(&mut sending, endpoint, attempt, outcome, sent, panicked, began, done);
             let Some((delay, grant)) = plan else {
                 self.end_trial(trial, outcome, done);
                 return match ended {
@@ -458,6 +459,7 @@ impl Upstream {
         attempt: u32,
         outcome: Outcome,
         sent: bool,
+        panicked: bool,
         began: Instant,
         now: Instant,
     ) -> Option<(Duration, Option<Grant>)> {
@@ -506,9 +508,11 @@ impl Upstream {
         if (plan.elsewhere && !elsewhere) || !self.has_ready() || !in_time {
             return None;
         }
-        // An attempt that reached no server added no load.
+        // An attempt that reached no server added no load, and one that a panic sent to an ill endpoint added none to
+        // those that are well: without the panic they would have had it.
+        let is_free = !sent || panicked && attempt == 0 && self.has_better(sending.exchange);
         let mut grant = None;
-        if sent {
+        if !is_free {
             grant = budget.withdraw(now);
             if grant.is_none() {
                 self.metrics.retries_refused_by_budget.increment();

@@ -42,6 +42,13 @@ impl Upstream {
         let no_endpoint = || if self.is_full() { NotPicked::Full } else { NotPicked::NoEndpoint };
         let key = exchange.key.as_deref().map(key::hash);
         let balancer = self.balancer.get();
+        if attempt > 0 && self.has_better(exchange) {
+            // A panic spreads requests over all endpoints; who failed by it goes to one that is well.
+            let is_well = |standing: Standing| standing.is_ready() && standing != Standing::Panic;
+            if let Some(picked) = self.fall_back(exchange, now, is_well) {
+                return Ok(picked);
+            }
+        }
         for _ in 0..ASKS {
             self.refresh(now);
             if !self.has_ready() {
@@ -74,15 +81,20 @@ impl Upstream {
                 return Ok((id, in_flight));
             }
         }
-        self.fall_back(exchange, now).ok_or_else(no_endpoint)
+        self.fall_back(exchange, now, Standing::is_ready).ok_or_else(no_endpoint)
     }
 
-    /// The host's own choice: among what was not tried, then among what was.
-    fn fall_back(&self, exchange: &Exchange, now: Instant) -> Option<(EndpointId, InFlight)> {
+    /// The host's own choice of those that will do: among what was not tried, then among what was.
+    fn fall_back(
+        &self,
+        exchange: &Exchange,
+        now: Instant,
+        will_do: impl Fn(Standing) -> bool,
+    ) -> Option<(EndpointId, InFlight)> {
         for _ in 0..ASKS {
             self.refresh(now);
             let views = self.views.borrow();
-            let is_ready = |id: EndpointId| views.get(id as usize).is_some_and(|view| view.standing.is_ready());
+            let is_ready = |id: EndpointId| views.get(id as usize).is_some_and(|view| will_do(view.standing));
             let weight = |endpoint: &Endpoint| views.get(endpoint.id as usize).map_or(1, |view| view.weight);
             let mut fallback = self.fallback.borrow_mut();
             let endpoints = &self.shared.endpoints;
@@ -99,8 +111,7 @@ impl Upstream {
 
     /// Counts a request in; `None` when the endpoint has become full, or its probe has been sent already.
     fn enter(&self, id: EndpointId, now: Instant) -> Option<InFlight> {
-        let panics = self.views.borrow().get(id as usize).is_some_and(|view| view.standing == Standing::Panic);
-        let entered = self.shared.health.enter(id, panics, now)?;
+        let entered = self.shared.health.enter(id, self.panics(id), now)?;
         Some(self.lanes[id as usize].enter(entered))
     }
 
@@ -145,6 +156,20 @@ impl Upstream {
 
     fn is_ready(&self, id: EndpointId) -> Option<bool> {
         self.views.borrow().get(id as usize).map(|view| view.standing.is_ready())
+    }
+
+    /// Whether an endpoint has traffic only because too few are well.
+    pub(super) fn panics(&self, id: EndpointId) -> bool {
+        self.views.borrow().get(id as usize).is_some_and(|view| view.standing == Standing::Panic)
+    }
+
+    /// Whether there is a panic, and an endpoint that is well and untried all the same.
+    pub(super) fn has_better(&self, exchange: &Exchange) -> bool {
+        let views = self.views.borrow();
+        views.iter().any(|view| view.standing == Standing::Panic)
+            && (0..).zip(&*views).any(|(id, view)| {
+                view.standing.is_ready() && view.standing != Standing::Panic && !exchange.tried.contains(&id)
+            })
     }
 
     pub(super) fn has_ready(&self) -> bool {
