@@ -55,7 +55,7 @@ pub enum BadEdit {
     Path(String),
     #[error("the authority `{0}`, which is no host with a port")]
     Authority(String),
-    #[error("the method `{0}`, which HTTP does not allow or which changes how the response is framed")]
+    #[error("the method `{0}`, which HTTP does not allow, is too long, or changes how the response is framed")]
     Method(String),
     #[error("the status {0}, which is none or changes whether there is a body")]
     Status(u16),
@@ -211,7 +211,9 @@ impl TargetEdit {
             Self::Authority(authority) if !h1::is_authority(authority.as_bytes()) => {
                 Err(BadEdit::Authority(shown(authority)))
             }
-            Self::Method(new) if !is_token(new.as_bytes()) || !frames_alike(method, new) => {
+            Self::Method(new)
+                if !is_token(new.as_bytes()) || new.len() > h1::MAX_METHOD || !frames_alike(method, new) =>
+            {
                 Err(BadEdit::Method(shown(new)))
             }
             _ => Ok(()),
@@ -408,6 +410,7 @@ mod tests {
         for (method, ok) in [
             ("POST", true),
             ("PURGE", true),
+            ("A-METHOD-THAT-IS-MUCH-TOO-LONG-FOR-ANYBODY", false),
             ("GET", true),
             ("HEAD", false),
             ("CONNECT", false),

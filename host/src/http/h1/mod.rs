@@ -28,6 +28,7 @@ pub use encode::{
     encode_response, reason_phrase,
 };
 pub use framing::{BodyKind, request_body, response_body};
+pub(crate) use parse::MAX_METHOD;
 pub use parse::{BadRequest, BadResponse, parse_request, parse_response};
 pub(crate) use target::is_authority;
 

@@ -16,7 +16,7 @@ use crate::http::head::{Fields, Known, RequestHead, ResponseHead, Span, Version,
 const MAX_EMPTY_LINES: usize = 4;
 
 /// Bytes of a method. The longest registered one, `UPDATEREDIRECTREF`, has 17.
-const MAX_METHOD: usize = 32;
+pub(crate) const MAX_METHOD: usize = 32;
 
 /// Bytes of ` HTTP/1.1` and CRLF, with the space after the method.
 const REQUEST_LINE_REST: usize = 12;
