@@ -44,8 +44,7 @@ impl Upstream {
         let balancer = self.balancer.get();
         if attempt > 0 && self.has_better(exchange) {
             // A panic spreads requests over all endpoints; who failed by it goes to one that is well.
-            let is_well = |standing: Standing| standing.is_ready() && standing != Standing::Panic;
-            if let Some(picked) = self.fall_back(exchange, now, is_well) {
+            if let Some(picked) = self.fall_back(exchange, now, Standing::is_well) {
                 return Ok(picked);
             }
         }
@@ -167,9 +166,7 @@ impl Upstream {
     pub(super) fn has_better(&self, exchange: &Exchange) -> bool {
         let views = self.views.borrow();
         views.iter().any(|view| view.standing == Standing::Panic)
-            && (0..).zip(&*views).any(|(id, view)| {
-                view.standing.is_ready() && view.standing != Standing::Panic && !exchange.tried.contains(&id)
-            })
+            && (0..).zip(&*views).any(|(id, view)| view.standing.is_well() && !exchange.tried.contains(&id))
     }
 
     pub(super) fn has_ready(&self) -> bool {

@@ -33,6 +33,11 @@ impl Standing {
         matches!(self, Self::Up | Self::Panic | Self::Probing { ready: true })
     }
 
+    /// Whether it may be picked for its own sake, and not only because too few are well.
+    pub(crate) fn is_well(self) -> bool {
+        self.is_ready() && self != Self::Panic
+    }
+
     /// Whether an operator or the configuration keeps requests away, whatever its health.
     pub(crate) fn is_shut(self) -> bool {
         matches!(self, Self::Down | Self::Draining)
