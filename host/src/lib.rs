@@ -22,7 +22,7 @@ pub mod filters;
 pub mod fuzz;
 pub mod http;
 mod listener;
-mod net;
+pub mod net;
 pub mod plugins;
 pub mod proxy;
 mod replaceable;

@@ -11,7 +11,6 @@ use super::grpc::{self, GrpcQuestion};
 use super::http::{self, HttpQuestion};
 use super::outcome::{Failure, Stage};
 use crate::config::{self, EndpointAddress, ExchangeCheck, HealthCheck, HealthCheckKind};
-use crate::net::Stream;
 use crate::net::tls::{BadTls, Connector};
 use crate::upstream::{self, Target, connect};
 
@@ -99,8 +98,7 @@ impl Question {
 
     async fn connect(&self, limit: Duration) -> Result<Box<dyn Channel>, Failure> {
         match connect(&self.target, limit, None).await {
-            Ok(Stream::Tcp(stream)) => Ok(Box::new(stream)),
-            Ok(Stream::Unix(stream)) => Ok(Box::new(stream)),
+            Ok(stream) => Ok(Box::new(stream)),
             Err((upstream::retry::Failure::ConnectTimeout, _)) => {
                 Err(Failure::Timeout { stage: Stage::Connection, limit })
             }

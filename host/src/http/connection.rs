@@ -38,7 +38,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place
     let site = worker.site();
     let metrics = site.ledger.metrics.clone();
     let _open = metrics.connection_opened();
-    let _watch = Watch { metrics: &metrics, peer };
+    let _watch = Watch { metrics: &metrics, peer: &peer };
     let mut client = Transport::new(stream, site.server.client_body_timeout, site.server.client_send_timeout);
     let seat = worker.sit(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
     let mut wait = site.server.client_header_timeout;
@@ -67,7 +67,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place
             }
         }
         // The larger part of a connection's state exists only while requests are served.
-        match Box::pin(requests(&worker, &mut client, peer)).await {
+        match Box::pin(requests(&worker, &mut client, &peer)).await {
             Next::Rest => {
                 client.rest();
                 wait = worker.site().server.client_keepalive_timeout;
@@ -88,20 +88,20 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place
 /// Notes when a connection ends by a panic.
 struct Watch<'m> {
     metrics: &'m WorkerMetrics,
-    peer: Peer,
+    peer: &'m Peer,
 }
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.metrics.panics.increment();
-            error!(client = ?self.peer, "serving a connection panicked, which cost that connection: a bug of the proxy");
+            error!(client = ?self.peer.address, "serving a connection panicked, which cost that connection: a bug of the proxy");
         }
     }
 }
 
 /// Serves requests as long as their bytes are there.
-async fn requests(worker: &Worker, transport: &mut Transport, peer: Peer) -> Next {
+async fn requests(worker: &Worker, transport: &mut Transport, peer: &Peer) -> Next {
     loop {
         let mut exchange = worker.take_exchange(peer);
         let after = request(worker, transport, &mut exchange).await;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::http::head::{RequestHead, ResponseHead};
+use crate::net::peer::Security;
 use crate::upstream::endpoint::EndpointId;
 
 /// Notes a plugin may leave on one exchange.
@@ -33,6 +34,8 @@ pub struct Facts {
     pub client: Option<IpAddr>,
     /// Whether the client came over TLS.
     pub secure: bool,
+    /// What its TLS handshake came to, where this proxy made it.
+    pub security: Option<Arc<Security>>,
     /// The name of the route that matched; empty before.
     pub route: Arc<str>,
     /// The name of the upstream the request goes to; empty when to none.
@@ -102,6 +105,7 @@ impl Facts {
             response: ResponseHead::default(),
             client,
             secure,
+            security: None,
             route: nothing.clone(),
             upstream: nothing.clone(),
             endpoint: nothing,
@@ -126,6 +130,7 @@ impl Facts {
         self.request.clear();
         self.response.clear();
         (self.client, self.secure) = (client, secure);
+        self.security = None;
         self.key = None;
         self.tried.clear();
         self.appended.clear();

@@ -187,18 +187,17 @@ impl Worker {
     }
 
     /// Facts for a new exchange.
-    pub(crate) fn take_exchange(&self, peer: Peer) -> Exchange {
-        let client = match peer {
-            Peer::Ip(address) => Some(address),
-            Peer::Unix => None,
-        };
-        match self.spare.borrow_mut().pop() {
+    pub(crate) fn take_exchange(&self, peer: &Peer) -> Exchange {
+        let (client, secure) = (peer.ip(), peer.security.is_some());
+        let mut exchange = match self.spare.borrow_mut().pop() {
             Some(mut exchange) => {
-                exchange.reset(client, false);
+                exchange.reset(client, secure);
                 exchange
             }
-            None => Exchange::new(Facts::new(client, false)),
-        }
+            None => Exchange::new(Facts::new(client, secure)),
+        };
+        exchange.security.clone_from(&peer.security);
+        exchange
     }
 
     pub(crate) fn give_exchange(&self, exchange: Exchange) {

@@ -1,6 +1,7 @@
 //! Sockets become connections.
 
 mod bind;
+mod door;
 mod inherit;
 
 use std::io;
@@ -14,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::TooMany;
-use crate::http::connection;
 use crate::http::worker::Worker;
 use crate::net::{Peer, Stream};
+use crate::replaceable::Replaceable;
 
 pub(crate) use bind::{Bound, bind};
+pub(crate) use door::Door;
 pub(crate) use inherit::{Answer, Successor};
 pub use inherit::{Inherited, Predecessor};
 
@@ -39,6 +41,7 @@ impl Listener {
     pub(crate) async fn run(
         self,
         bound: Arc<Bound>,
+        door: Rc<Replaceable<Door>>,
         worker: Rc<Worker>,
         connections: TaskTracker,
         stop: CancellationToken,
@@ -50,16 +53,15 @@ impl Listener {
                 accepted = self.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    let address = if let Peer::Ip(address) = peer { Some(address) } else { None };
+                Ok((mut stream, peer)) => {
                     let entered = tokio::select! {
                         biased;
-                        entered = worker.admission.enter(address, || worker.make_room()) => entered,
+                        entered = worker.admission.enter(peer.ip(), || worker.make_room()) => entered,
                         () = stop.cancelled() => Ok(worker.admission.enter_anyway()),
                     };
                     match entered {
                         Ok(place) => {
-                            connections.spawn_local(connection::serve(worker.clone(), stream, peer, place));
+                            connections.spawn_local(door.get().serve(worker.clone(), stream, peer, place));
                         }
                         // With a reset, so that nothing of it is left in this system.
                         Err(TooMany) => stream.abort(),
@@ -81,7 +83,7 @@ impl Listener {
         for _ in 0..LAST_ACCEPTED {
             let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, self.accept()).await else { return };
             let place = worker.admission.enter_anyway();
-            connections.spawn_local(connection::serve(worker.clone(), stream, peer, place));
+            connections.spawn_local(door.get().serve(worker.clone(), stream, peer, place));
         }
     }
 
@@ -90,9 +92,9 @@ impl Listener {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok((Stream::Tcp(stream), Peer::Ip(peer.ip().to_canonical())))
+                Ok((Stream::Tcp(stream), Peer::at(peer)))
             }
-            Self::Unix(listener) => Ok((Stream::Unix(listener.accept().await?.0), Peer::Unix)),
+            Self::Unix(listener) => Ok((Stream::Unix(listener.accept().await?.0), Peer::default())),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 mod buffer;
 mod deadline;
+pub(crate) mod message;
 mod pace;
+pub mod peer;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod proxy_header;
 mod stream;
@@ -12,5 +14,6 @@ mod transport;
 pub(crate) use buffer::{Buffer, LARGE, SMALL};
 pub(crate) use deadline::Deadline;
 pub(crate) use pace::Pace;
-pub(crate) use stream::{Peer, Stream};
+pub(crate) use peer::Peer;
+pub(crate) use stream::Stream;
 pub(crate) use transport::{Transport, Wake};

@@ -1,43 +1,64 @@
 //! A byte stream to a peer, whatever carries it.
 
-use std::io::{self, IoSlice};
-use std::net::IpAddr;
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// Who is at the other end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Peer {
-    Ip(IpAddr),
-    Unix,
-}
+use crate::net::message::{Accepted, Message, Opened};
+use crate::net::tls::Secured;
 
-/// A connected socket.
+/// A connection, or what looks like one.
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<Secured>),
+    /// One from which more was read than it was read for.
+    Rewound(Box<Rewound>),
+    /// A request on a connection that carries many.
+    Accepted(Box<dyn Accepted>),
+    /// A request of ours on a connection that carries many.
+    Opened(Box<dyn Opened>),
+}
+
+/// A connection with bytes that come before its own.
+pub(crate) struct Rewound {
+    bytes: Vec<u8>,
+    read: usize,
+    stream: Stream,
 }
 
 impl Stream {
+    /// This connection, as it was before `bytes` were read from it.
+    pub(crate) fn rewound(self, bytes: Vec<u8>) -> Self {
+        if bytes.is_empty() { self } else { Self::Rewound(Box::new(Rewound { bytes, read: 0, stream: self })) }
+    }
+
     /// Reads once into `space`; 0 is the end of the stream.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(space);
         let polled = match self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Rewound(rewound) => return rewound.poll_read(cx, space),
+            Self::Accepted(message) => return message.poll_read(cx, space),
+            Self::Opened(message) => return message.poll_read(cx, space),
         };
         polled.map_ok(|()| buffer.filled().len())
     }
 
-    /// Ready when a read would not wait. Makes no system call.
+    /// Ready when a read might not wait; then only a read tells. Makes no system call.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Rewound(rewound) if rewound.is_used_up() => rewound.stream.poll_readable(cx),
+            Self::Tls(_) | Self::Rewound(_) | Self::Accepted(_) | Self::Opened(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -47,14 +68,48 @@ impl Stream {
             (Self::Unix(stream), [one]) => Pin::new(stream).poll_write(cx, one),
             (Self::Tcp(stream), parts) => Pin::new(stream).poll_write_vectored(cx, parts),
             (Self::Unix(stream), parts) => Pin::new(stream).poll_write_vectored(cx, parts),
+            (Self::Tls(stream), parts) => Pin::new(stream).poll_write_vectored(cx, parts),
+            (Self::Rewound(rewound), parts) => rewound.stream.poll_write(cx, parts),
+            (Self::Accepted(message), parts) => message.poll_write(cx, parts),
+            (Self::Opened(message), parts) => message.poll_write(cx, parts),
         }
     }
 
-    /// Has the coming close reset a TCP connection.
-    pub(crate) fn abort(&self) {
-        if let Self::Tcp(stream) = self {
-            // Without this option the close is an ordinary one, which is all that can be done then.
-            let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    /// Whether something that was written, or that stands beside what is, waits within the stream for
+    /// [`Self::poll_flush`]. Of TLS nobody knows.
+    pub(crate) fn holds_back(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(_) => true,
+            Self::Rewound(rewound) => rewound.stream.holds_back(),
+            Self::Accepted(message) => message.is_waiting(),
+            Self::Opened(message) => message.is_waiting(),
+        }
+    }
+
+    /// Hands on what waits within the stream. Answers whether that was a head or an end.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(false)),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx).map_ok(|()| false),
+            Self::Rewound(rewound) => rewound.stream.poll_flush(cx),
+            Self::Accepted(message) => message.poll_flush(cx),
+            Self::Opened(message) => message.poll_flush(cx),
+        }
+    }
+
+    /// Has the coming close look like none: a reset.
+    pub(crate) fn abort(&mut self) {
+        match self {
+            Self::Tcp(stream) => {
+                // Without this option the close is an ordinary one, which is all that can be done then.
+                let _ = socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
+            }
+            Self::Unix(_) => {}
+            Self::Tls(stream) => stream.get_mut().0.abort(),
+            Self::Rewound(rewound) => rewound.stream.abort(),
+            Self::Accepted(message) => message.abort(),
+            Self::Opened(message) => message.abort(),
         }
     }
 
@@ -63,6 +118,110 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Rewound(rewound) => rewound.stream.poll_shutdown(cx),
+            Self::Accepted(message) => {
+                message.end(None);
+                message.poll_flush(cx).map_ok(|_| ())
+            }
+            Self::Opened(message) => {
+                message.end(None);
+                message.poll_flush(cx).map_ok(|_| ())
+            }
+        }
+    }
+
+    /// The message it is, if it is one.
+    pub(crate) fn message(&mut self) -> Option<&mut dyn Message> {
+        match self {
+            Self::Accepted(message) => Some(&mut **message),
+            Self::Opened(message) => Some(&mut **message),
+            Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) | Self::Rewound(_) => None,
+        }
+    }
+
+    /// The client's request it is, if it is one.
+    pub(crate) fn accepted(&mut self) -> Option<&mut dyn Accepted> {
+        match self {
+            Self::Accepted(message) => Some(&mut **message),
+            _ => None,
+        }
+    }
+
+    /// The request of ours it is, if it is one.
+    pub(crate) fn opened(&mut self) -> Option<&mut dyn Opened> {
+        match self {
+            Self::Opened(message) => Some(&mut **message),
+            _ => None,
+        }
+    }
+
+    /// This end's address; `None` where there is none.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Tls(stream) => stream.get_ref().0.local_address(),
+            Self::Rewound(rewound) => rewound.stream.local_address(),
+            Self::Unix(_) | Self::Accepted(_) | Self::Opened(_) => None,
+        }
+    }
+}
+
+impl Rewound {
+    fn is_used_up(&self) -> bool {
+        self.read == self.bytes.len()
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.is_used_up() {
+            return self.stream.poll_read(cx, space);
+        }
+        let left = &self.bytes[self.read..];
+        let n = left.len().min(space.len());
+        space[..n].copy_from_slice(&left[..n]);
+        self.read += n;
+        if self.is_used_up() {
+            (self.bytes, self.read) = (Vec::new(), 0);
+        }
+        Poll::Ready(Ok(n))
+    }
+}
+
+/// For libraries that bring their own protocol along.
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let n = ready!(Self::poll_read(&mut self, cx, buffer.initialize_unfilled()))?;
+        buffer.advance(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Self::poll_write(&mut self, cx, &[IoSlice::new(data)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Self::poll_write(&mut self, cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_flush(&mut self, cx).map_ok(|_| ())
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match Self::poll_shutdown(&mut self, cx) {
+            // The peer was faster.
+            Poll::Ready(Err(error)) if error.kind() == ErrorKind::NotConnected => Poll::Ready(Ok(())),
+            polled => polled,
         }
     }
 }

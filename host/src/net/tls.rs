@@ -21,6 +21,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::ClientTls;
+use crate::net::Stream;
+
+/// A connection that TLS runs over, as its client or its server.
+pub(crate) type Secured = tokio_rustls::TlsStream<Stream>;
 
 /// Makes connections secure, one as the other.
 #[derive(Clone)]

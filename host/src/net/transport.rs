@@ -137,12 +137,24 @@ impl Transport {
         self.sent < self.output.len()
     }
 
-    /// Sends all of `output`.
+    /// Sends all of `output`, and what waits within the stream.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.has_output() {
             ready!(self.poll_send(cx, &[]))?;
         }
-        Poll::Ready(Ok(()))
+        if !self.stream.holds_back() {
+            return Poll::Ready(Ok(()));
+        }
+        match self.stream.poll_flush(cx) {
+            Poll::Ready(Ok(sent)) => {
+                self.write_due = None;
+                // A head and an end have no length of their own; that they left must be seen.
+                self.bytes_written += u64::from(sent);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => self.poll_write_due(cx).map(Err),
+        }
     }
 
     /// Sends `output` and after it `data`, in one system call where the peer takes it. Answers how many bytes of
@@ -159,15 +171,7 @@ impl Transport {
         let written = match self.stream.poll_write(cx, parts) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
             Poll::Ready(result) => result?,
-            Poll::Pending => {
-                let due =
-                    earlier(*self.write_due.get_or_insert_with(|| Instant::now() + self.write_timeout), self.latest);
-                let pace = self.paces.as_mut().map(|paces| paces[1].waits(self.write_timeout, Instant::now()));
-                let due = earlier(due, pace);
-                ready!(self.writing.poll(cx, due));
-                self.write_due = None;
-                return Poll::Ready(Err(ErrorKind::TimedOut.into()));
-            }
+            Poll::Pending => return self.poll_write_due(cx).map(Err),
         };
         self.write_due = None;
         if let Some(paces) = &mut self.paces {
@@ -183,8 +187,28 @@ impl Transport {
         Poll::Ready(Ok(written - of_head))
     }
 
+    /// Ready when the peer has taken nothing for too long, or too little.
+    fn poll_write_due(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let due = earlier(*self.write_due.get_or_insert_with(|| Instant::now() + self.write_timeout), self.latest);
+        let pace = self.paces.as_mut().map(|paces| paces[1].waits(self.write_timeout, Instant::now()));
+        ready!(self.writing.poll(cx, earlier(due, pace)));
+        self.write_due = None;
+        Poll::Ready(ErrorKind::TimedOut.into())
+    }
+
     pub(crate) async fn fill(&mut self) -> io::Result<usize> {
         poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    /// What carries it.
+    pub(crate) fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
+    /// What carries it, as it was before what stands in `input` was read. Nothing may wait to be sent.
+    pub(crate) fn into_stream(self) -> Stream {
+        let Self { stream, input, .. } = self;
+        stream.rewound(input.bytes().to_vec())
     }
 
     /// Has the coming close reset the connection, so that the peer cannot take what it got for complete.

@@ -15,11 +15,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
 use crate::http::worker::Worker;
-use crate::listener::{Bound, Listener};
+use crate::listener::{Bound, Door, Listener};
 use crate::proxy::assembly::assemble;
 use crate::proxy::blueprint::Blueprint;
 use crate::proxy::orders::{Order, obey};
 use crate::proxy::parts::Parts;
+use crate::replaceable::Replaceable;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::{Metrics, Timeout, WorkerMetrics};
 
@@ -78,6 +79,7 @@ pub(crate) struct Post {
 
 struct Listening {
     bound: Arc<Bound>,
+    door: Rc<Replaceable<Door>>,
     stop: CancellationToken,
 }
 
@@ -120,8 +122,9 @@ impl Job {
             drain: drain.clone(),
             fallen: CancellationToken::new(),
         });
-        for (bound, listeners) in turn.bound.into_iter().zip(listeners) {
-            post.listen(bound, listeners);
+        let doors = doors(&turn.parts);
+        for ((bound, door), listeners) in turn.bound.into_iter().zip(doors).zip(listeners) {
+            post.listen(bound, door, listeners);
         }
         drop(turn.parts);
         let ticking = tokio::task::spawn_local(post.vital(tick(post.worker.clone())));
@@ -184,26 +187,28 @@ impl Post {
         }
         self.worker.turn(Rc::new(site));
         if !self.drain.is_cancelled() {
-            self.listen_on(turn.bound);
+            self.listen_on(turn.bound.into_iter().zip(doors(&turn.parts)).collect());
         }
     }
 
     /// Listens on these sockets and on no other.
-    fn listen_on(&self, wanted: Vec<Arc<Bound>>) {
+    fn listen_on(&self, wanted: Vec<(Arc<Bound>, Rc<Door>)>) {
         self.listening.borrow_mut().retain(|listening| {
-            let stays = wanted.iter().any(|bound| Arc::ptr_eq(bound, &listening.bound));
+            let stays = wanted.iter().any(|(bound, _)| Arc::ptr_eq(bound, &listening.bound));
             if !stays {
                 listening.close();
             }
             stays
         });
-        for bound in wanted {
-            let is_new = !self.listening.borrow().iter().any(|listening| Arc::ptr_eq(&bound, &listening.bound));
-            if !is_new {
+        for (bound, door) in wanted {
+            let known = self.listening.borrow();
+            if let Some(listening) = known.iter().find(|listening| Arc::ptr_eq(&bound, &listening.bound)) {
+                listening.door.replace(door, false);
                 continue;
             }
+            drop(known);
             match bound.listeners(self.number, self.workers) {
-                Ok(listeners) => self.listen(bound, listeners),
+                Ok(listeners) => self.listen(bound, door, listeners),
                 Err(error) => {
                     tracing::error!(address = %bound.address, worker = self.number, %error, "this worker does not listen");
                 }
@@ -211,13 +216,15 @@ impl Post {
         }
     }
 
-    fn listen(&self, bound: Arc<Bound>, listeners: Vec<Listener>) {
+    fn listen(&self, bound: Arc<Bound>, door: Rc<Door>, listeners: Vec<Listener>) {
+        let door = Rc::new(Replaceable::new(door));
         let stop = CancellationToken::new();
         for listener in listeners {
             let (worker, connections) = (self.worker.clone(), self.connections.clone());
-            self.accepting.spawn_local(self.vital(listener.run(bound.clone(), worker, connections, stop.clone())));
+            let running = listener.run(bound.clone(), door.clone(), worker, connections, stop.clone());
+            self.accepting.spawn_local(self.vital(running));
         }
-        self.listening.borrow_mut().push(Listening { bound, stop });
+        self.listening.borrow_mut().push(Listening { bound, door, stop });
     }
 
     /// Listens no more.
@@ -227,6 +234,11 @@ impl Post {
         }
         self.accepting.close();
     }
+}
+
+/// What connections are met with, in the order of the listeners.
+fn doors(parts: &Parts) -> Vec<Rc<Door>> {
+    parts.config.listeners.iter().cloned().map(Door::new).collect()
 }
 
 /// Tells of a panic.
