@@ -398,7 +398,7 @@ fn files_for_tls_that_are_not_good_keep_the_proxy_from_starting() {
     let b = b.issue("b");
     for (tls, why) in [
         ("{ ca = \"/nowhere/ca.pem\" }".to_owned(), "/nowhere/ca.pem: "),
-        (format!("{{ ca = {} }}", quoted(&empty)), "no certificate in PEM"),
+        (format!("{{ ca = {} }}", quoted(&empty)), "there is no certificate in it"),
         (format!("{{ verify = false, cert = {}, key = {} }}", quoted(&b.cert), quoted(&empty)), "empty.pem"),
         (format!("{{ verify = false, cert = {}, key = {} }}", quoted(&a.cert), quoted(&b.key)), "a.pem"),
     ] {

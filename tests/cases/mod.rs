@@ -43,6 +43,7 @@ mod routing;
 mod slow_start;
 mod substitute;
 mod timeouts;
+mod tls_behind;
 mod upgrade;
 mod upstream_faults;
 mod websocket;

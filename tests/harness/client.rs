@@ -143,7 +143,7 @@ impl Client {
     }
 
     /// Says that nothing more will be sent.
-    pub(crate) fn finish(&self) {
+    pub(crate) fn finish(&mut self) {
         self.wire.finish();
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
+use rustls::{CommonState, ServerConfig, ServerConnection, StreamOwned};
 use socket2::{Domain, Socket as RawSocket, Type};
 
 use super::wire::{Socket, Wire};
@@ -119,6 +120,15 @@ impl Upstream {
             }
         });
         Self::kept(Handle { address, shared, held: Vec::new() })
+    }
+
+    /// The same behind TLS. Who does not agree with it is not served.
+    pub(crate) fn secure(tls: Arc<ServerConfig>, script: impl Fn(&mut Talk) + Send + Sync + 'static) -> Self {
+        Self::raw(move |talk| {
+            if talk.secure(&tls) {
+                script(talk);
+            }
+        })
     }
 
     fn kept(handle: Handle) -> Self {
@@ -277,6 +287,25 @@ pub(crate) struct Talk {
 }
 
 impl Talk {
+    /// Goes on behind TLS. Answers whether the client agreed.
+    fn secure(&mut self, tls: &Arc<ServerConfig>) -> bool {
+        let Some(stream) = self.wire.take_tcp() else { return false };
+        let session = ServerConnection::new(tls.clone()).expect("a session");
+        let mut stream = StreamOwned::new(session, stream);
+        while stream.conn.is_handshaking() {
+            if stream.conn.complete_io(&mut stream.sock).is_err() {
+                return false;
+            }
+        }
+        self.wire = Wire::new(Socket::TlsServer(Box::new(stream)));
+        true
+    }
+
+    /// What the handshake came to, if there is TLS.
+    pub(crate) fn session(&self) -> Option<&CommonState> {
+        self.wire.session()
+    }
+
     /// Reads a whole request; `None` when there is none any more, or it broke off.
     pub(crate) fn request(&mut self) -> Option<Request> {
         let mut request = self.head()?;
@@ -320,7 +349,7 @@ impl Talk {
     }
 
     /// Says that nothing more will be sent.
-    pub(crate) fn finish(&self) {
+    pub(crate) fn finish(&mut self) {
         self.wire.finish();
     }
 

@@ -5,6 +5,8 @@ use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use rustls::{ClientConnection, CommonState, ServerConnection, StreamOwned};
+
 use super::PATIENCE;
 
 /// A connected socket.
@@ -12,7 +14,44 @@ use super::PATIENCE;
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// TLS, of which the test is the client.
+    TlsClient(Box<StreamOwned<ClientConnection, TcpStream>>),
+    /// TLS, of which the test is the server.
+    TlsServer(Box<StreamOwned<ServerConnection, TcpStream>>),
 }
+
+impl Socket {
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::TlsClient(stream) => Some(&stream.sock),
+            Self::TlsServer(stream) => Some(&stream.sock),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// What the handshake came to, if there is TLS.
+    pub(crate) fn session(&self) -> Option<&CommonState> {
+        match self {
+            Self::TlsClient(stream) => Some(&stream.conn),
+            Self::TlsServer(stream) => Some(&stream.conn),
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
+    }
+
+    fn io(&mut self) -> &mut dyn ReadWrite {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Unix(stream) => stream,
+            Self::TlsClient(stream) => &mut **stream,
+            Self::TlsServer(stream) => &mut **stream,
+        }
+    }
+}
+
+trait ReadWrite: Read + Write {}
+
+impl<S: Read + Write> ReadWrite for S {}
 
 /// Why no more bytes came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,26 +164,28 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn new(socket: Socket) -> Self {
-        match &socket {
-            Socket::Tcp(stream) => {
-                stream.set_nodelay(true).expect("a socket");
-                stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-                stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
-            }
-            Socket::Unix(stream) => {
-                stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-                stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
-            }
+        if let Some(stream) = socket.tcp() {
+            stream.set_nodelay(true).expect("a socket");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+            stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
+        }
+        if let Socket::Unix(stream) = &socket {
+            stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+            stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
         }
         Self { socket, buffer: Vec::new(), used: 0 }
     }
 
+    /// The connection as it is below, of which nothing was read.
+    pub(crate) fn take_tcp(&self) -> Option<TcpStream> {
+        self.socket.tcp().and_then(|stream| stream.try_clone().ok())
+    }
+
     /// Sends all of it.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.socket {
-            Socket::Tcp(stream) => stream.write_all(bytes),
-            Socket::Unix(stream) => stream.write_all(bytes),
-        }
+        let io = self.socket.io();
+        io.write_all(bytes)?;
+        io.flush()
     }
 
     /// Sends as much of it as the peer takes without a pause of `patience`, and answers how much that was.
@@ -170,11 +211,7 @@ impl Wire {
         let start = self.buffer.len();
         // Long bodies are read in long pieces.
         self.buffer.resize(start + if start > 65_536 { 1 << 20 } else { 16_384 }, 0);
-        let read = match &mut self.socket {
-            Socket::Tcp(stream) => stream.read(&mut self.buffer[start..]),
-            Socket::Unix(stream) => stream.read(&mut self.buffer[start..]),
-        };
-        let read = match read {
+        let read = match self.socket.io().read(&mut self.buffer[start..]) {
             Ok(0) => Err(End::Closed),
             Ok(n) => Ok(n),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Err(End::Silent),
@@ -321,17 +358,30 @@ impl Wire {
     }
 
     /// Says that nothing more will be sent.
-    pub(crate) fn finish(&self) {
+    pub(crate) fn finish(&mut self) {
         // A peer that is gone already needs no telling.
-        let _ = match &self.socket {
+        let _ = match &mut self.socket {
             Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Socket::TlsClient(stream) => {
+                stream.conn.send_close_notify();
+                stream.flush()
+            }
+            Socket::TlsServer(stream) => {
+                stream.conn.send_close_notify();
+                stream.flush()
+            }
         };
+    }
+
+    /// What the handshake came to, if there is TLS.
+    pub(crate) fn session(&self) -> Option<&CommonState> {
+        self.socket.session()
     }
 
     /// Ends the connection with a reset, at once.
     pub(crate) fn reset(&self) {
-        let Socket::Tcp(stream) = &self.socket else { panic!("not over a unix socket") };
+        let stream = self.socket.tcp().expect("not over a unix socket");
         let socket = socket2::SockRef::from(stream);
         socket.set_linger(Some(Duration::ZERO)).expect("a socket");
         // What makes the kernel send the reset now is the last handle's end; so the caller drops this next.

@@ -12,7 +12,7 @@ use super::http::{self, HttpQuestion};
 use super::outcome::{Failure, Stage};
 use crate::config::{self, EndpointAddress, ExchangeCheck, HealthCheck, HealthCheckKind};
 use crate::net::tls::{BadTls, Connector};
-use crate::upstream::{self, Target, connect};
+use crate::upstream::{self, Target, reach};
 
 /// Everything that decides what a check does and what passes. Two that are equal need be asked only once.
 #[derive(Debug, PartialEq)]
@@ -47,7 +47,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel for S {}
 /// What is wrong with the files.
 pub(crate) fn connector(config: &HealthCheck) -> Result<Option<Connector>, BadTls> {
     let Some(tls) = &config.tls else { return Ok(None) };
-    let protocols: &[&str] = match config.kind {
+    let protocols: &'static [&'static str] = match config.kind {
         HealthCheckKind::Http(_) => &["http/1.1"],
         HealthCheckKind::Grpc(_) => &["h2"],
         HealthCheckKind::Tcp | HealthCheckKind::Exchange(_) => &[],
@@ -97,7 +97,7 @@ impl Question {
     }
 
     async fn connect(&self, limit: Duration) -> Result<Box<dyn Channel>, Failure> {
-        match connect(&self.target, limit, None).await {
+        match reach(&self.target, limit).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err((upstream::retry::Failure::ConnectTimeout, _)) => {
                 Err(Failure::Timeout { stage: Stage::Connection, limit })

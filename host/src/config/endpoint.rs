@@ -38,6 +38,16 @@ pub enum EndpointAddress {
     Unix(PathBuf),
 }
 
+impl EndpointAddress {
+    /// The name or address of the machine, without brackets; a unix socket is on this one.
+    pub fn host(&self) -> &str {
+        match self {
+            Self::Tcp { host, .. } => host,
+            Self::Unix(_) => "localhost",
+        }
+    }
+}
+
 impl Endpoint {
     /// An endpoint with all defaults. `text` is its address as it is written.
     pub fn new(address: EndpointAddress, text: impl Into<String>) -> Self {

@@ -64,7 +64,7 @@ pub use settings::{Place, Setting, Settings};
 pub use slow_start::SlowStart;
 pub use tls::ClientTls;
 pub(crate) use upstream::HASHES;
-pub use upstream::Upstream;
+pub use upstream::{Upstream, UpstreamProtocol};
 
 use reader::{Reader, Scope};
 use tree::{Document, Lines};

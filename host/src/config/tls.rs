@@ -63,6 +63,11 @@ impl ClientTls {
             let fault = Fault::new(reader.place_of("ca"), "nothing is verified, so that `ca` has no meaning");
             reader.scope.fault(fault);
         }
+        if !tls.verify {
+            let fault =
+                Fault::new(reader.place_of("verify"), "endpoints may be anybody: their certificates are not verified");
+            reader.scope.warn(fault.with_hint("name the certificates to trust as `ca` instead".to_owned()));
+        }
         tls
     }
 }

@@ -12,7 +12,8 @@ use super::reader::{Read, Reader};
 use super::retry::Retry;
 use super::settings::Place;
 use super::slow_start::SlowStart;
-use super::tree::{Key, Value};
+use super::tls::ClientTls;
+use super::tree::{Key, Kind, Value};
 use super::value;
 
 /// A named group of endpoints.
@@ -38,6 +39,9 @@ pub struct Upstream {
     pub read_timeout: Duration,
     /// Between two writes ("60s", nginx's `proxy_send_timeout`).
     pub send_timeout: Duration,
+    pub protocol: UpstreamProtocol,
+    /// TLS towards its endpoints; absent: none.
+    pub tls: Option<ClientTls>,
     pub queue: Queue,
     pub breaker: Option<Breaker>,
     pub concurrency: Option<Concurrency>,
@@ -49,6 +53,17 @@ pub struct Upstream {
     /// there is no active check and `passive` is nginx's, which knows no such thing.
     pub panic_threshold: Option<u32>,
     pub retry: Retry,
+}
+
+/// What endpoints are spoken with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    #[default]
+    Http1,
+    /// HTTP/2 alone: without TLS by prior knowledge.
+    Http2,
+    /// What the endpoint prefers, as TLS has it say (ALPN).
+    Auto,
 }
 
 impl Upstream {
@@ -65,6 +80,8 @@ impl Upstream {
             response_timeout: None,
             read_timeout: Duration::from_secs(60),
             send_timeout: Duration::from_secs(60),
+            protocol: UpstreamProtocol::default(),
+            tls: None,
             queue: Queue::default(),
             breaker: None,
             concurrency: None,
@@ -114,8 +131,8 @@ impl Upstream {
         upstream.response_timeout = reader.optional("response_timeout");
         reader.set("read_timeout", &mut upstream.read_timeout);
         reader.set("send_timeout", &mut upstream.send_timeout);
-        reader.word("protocol", &[("http1", Some(())), ("http2", None)]);
-        reader.later(&["tls"]);
+        upstream.tls = ClientTls::read(&mut reader, "tls");
+        upstream.protocol = read_protocol(&mut reader);
         upstream.queue = Queue::read(&mut reader);
         upstream.breaker = reader.table("breaker").map(Breaker::read);
         upstream.concurrency = reader.table("concurrency").map(Concurrency::read);
@@ -142,6 +159,21 @@ impl Upstream {
 
 /// Built-in balancers that place keys by weight: another weight is another place.
 pub(crate) const HASHES: [&str; 5] = ["hash", "ip-hash", "maglev", "prefix-affinity", "rendezvous"];
+
+fn read_protocol(reader: &mut Reader<'_>) -> UpstreamProtocol {
+    let words = [
+        ("http1", Some(UpstreamProtocol::Http1)),
+        ("http2", Some(UpstreamProtocol::Http2)),
+        ("auto", Some(UpstreamProtocol::Auto)),
+    ];
+    let protocol = reader.word("protocol", &words).unwrap_or_default();
+    let is_plain = reader.value("tls").is_none_or(|value| matches!(value.kind, Kind::Boolean(false)));
+    if protocol == UpstreamProtocol::Auto && is_plain {
+        let fault = Fault::new(reader.place_of("protocol"), "without `tls` an endpoint cannot say what it speaks");
+        reader.scope.fault(fault.with_hint("write \"http1\" or \"http2\"".to_owned()));
+    }
+    protocol
+}
 
 fn read_endpoints(reader: &mut Reader<'_>) -> Vec<Endpoint> {
     let scope = reader.scope;

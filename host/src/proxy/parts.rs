@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::admission::Keyed;
 use crate::checks;
-use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings};
+use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings, UpstreamProtocol};
 use crate::http::maintenance::Maintenance;
 use crate::net::tls::Connector;
 use crate::plugins::{
@@ -218,10 +218,11 @@ impl Builder<'_> {
         let before = self.before.as_ref().and_then(|before| before.upstream(&upstream.name));
         let targets: Vec<_> =
             upstream.endpoints.iter().map(|endpoint| self.target(upstream, endpoint, before)).collect();
-        let check_tls = self.check_tls(upstream);
+        let (tls, check_tls) = (self.tls(upstream), self.check_tls(upstream));
         if let Some((config, shared)) = before
             && is_alike(config, upstream)
             && shared.targets == targets
+            && shared.tls == tls
             && shared.check_tls == check_tls
         {
             return shared.clone();
@@ -244,9 +245,29 @@ impl Builder<'_> {
             guards: Guards::new(upstream, self.workers, before.map(|(_, shared)| &shared.guards), Instant::now()),
             endpoints,
             targets,
+            tls,
             check_tls,
             config: upstream.clone(),
         })
+    }
+
+    /// What an upstream's connections are made secure with, from the files as they are now.
+    fn tls(&mut self, upstream: &config::Upstream) -> Option<Connector> {
+        let settings = upstream.tls.as_ref()?;
+        let place = upstream.balance.place;
+        let protocols: &[&str] = match upstream.protocol {
+            UpstreamProtocol::Http1 => &["http/1.1"],
+            UpstreamProtocol::Http2 => &["h2"],
+            UpstreamProtocol::Auto => &["h2", "http/1.1"],
+        };
+        let hosts = upstream.endpoints.iter().map(|endpoint| (&endpoint.text, endpoint.address.host()));
+        for (address, _) in hosts.filter(|(_, host)| settings.server_name.is_none() && !Connector::is_name(host)) {
+            let message =
+                format!("endpoint `{address}` of upstream `{}`: no certificate can bear its name", upstream.name);
+            self.fault(place, message);
+        }
+        let message = |error| format!("tls of upstream `{}`: {error}", upstream.name);
+        Connector::build(settings, protocols).map_err(|error| self.fault(place, message(error))).ok()
     }
 
     /// What the upstream's checks connect with, from the files as they are now.

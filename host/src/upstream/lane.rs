@@ -24,19 +24,22 @@ pub(crate) struct Connection {
     exchanges: u64,
     /// Bytes received before the current exchange.
     read_before: u64,
+    /// The [`Lane::age`] it was made at.
+    made: u64,
     _counted: OpenUpstreamConnection,
 }
 
 impl Connection {
-    /// `counted`: by what it is counted as open.
+    /// `counted`: by what it is counted as open. `made`: the age of its lane when that began to connect.
     pub(crate) fn new(
         stream: Stream,
         read_timeout: Duration,
         send_timeout: Duration,
         counted: OpenUpstreamConnection,
+        made: u64,
     ) -> Self {
         let transport = Transport::new(stream, read_timeout, send_timeout);
-        Self { transport, exchanges: 0, read_before: 0, _counted: counted }
+        Self { transport, exchanges: 0, read_before: 0, made, _counted: counted }
     }
 
     /// Whether anything came in the current exchange.
@@ -63,6 +66,8 @@ pub(crate) struct Lane {
     /// Whether connections are kept when they are idle.
     keeps: Cell<bool>,
     retired: Cell<bool>,
+    /// How often all its connections were given up: older ones are not kept any more.
+    age: Cell<u64>,
     /// The latest used on top.
     idle: RefCell<Vec<Idle>>,
 }
@@ -114,6 +119,7 @@ impl Lane {
             counted: RefCell::new((loads, id)),
             keeps: Cell::new(true),
             retired: Cell::new(false),
+            age: Cell::new(0),
             idle: RefCell::default(),
         })
     }
@@ -153,7 +159,8 @@ impl Lane {
     pub(crate) fn put(&self, mut connection: Connection, keep: Keep, now: Instant) {
         connection.exchanges += 1;
         connection.read_before = connection.transport.bytes_read;
-        if connection.exchanges >= keep.max_exchanges || keep.capacity == 0 || !self.keeps.get() || self.retired.get() {
+        let is_welcome = self.keeps.get() && !self.retired.get() && connection.made == self.age.get();
+        if connection.exchanges >= keep.max_exchanges || keep.capacity == 0 || !is_welcome {
             return;
         }
         connection.transport.rest();
@@ -177,6 +184,17 @@ impl Lane {
         if !keeps {
             self.clear();
         }
+    }
+
+    /// By what connections are known to be made as they would be made now.
+    pub(crate) fn age(&self) -> u64 {
+        self.age.get()
+    }
+
+    /// Closes all idle connections, and those that are in use once they are not.
+    pub(crate) fn renew(&self) {
+        self.age.set(self.age.get() + 1);
+        self.clear();
     }
 
     /// Closes all idle connections.

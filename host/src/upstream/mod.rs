@@ -41,7 +41,7 @@ use crate::replaceable::Replaceable;
 use crate::telemetry::metrics::{RequestEnd, UpstreamMetrics};
 
 pub(crate) use attempt::{Sending, watch};
-pub(crate) use connect::{Target, connect};
+pub(crate) use connect::{Connected, Target, Way, connect, reach};
 pub(crate) use guards::Refusal;
 pub(crate) use lane::Connection;
 
@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) targets: Vec<Target>,
     pub(crate) loads: Arc<Loads>,
     pub(crate) health: Health,
+    /// What connections to endpoints are made secure with.
+    pub(crate) tls: Option<Connector>,
     /// What active checks that run over TLS connect with.
     pub(crate) check_tls: Option<Connector>,
     pub(crate) guards: Guards,
@@ -178,8 +180,13 @@ impl Upstream {
             };
             let lane = before.lanes[at].clone();
             lane.follow(shared.loads.clone(), id);
-            if before.shared.targets[at] != shared.targets[id as usize] {
-                lane.clear();
+            // A connection that was made in another way is none that would be made now.
+            let (old, new) = (&*before.shared, &*shared);
+            if old.targets[at] != new.targets[id as usize]
+                || old.tls != new.tls
+                || old.config.protocol != new.config.protocol
+            {
+                lane.renew();
             }
             lane
         };
@@ -393,14 +400,25 @@ impl Upstream {
         let target = &self.shared.targets[endpoint as usize];
         let began = Instant::now();
         sending.exchange.attempt = AttemptFacts { reused: Some(false), ..AttemptFacts::default() };
-        let stream = match connect(target, config.connect_timeout, sending.deadline).await {
-            Ok(stream) => stream,
-            Err((failure, cause)) => return Err(AttemptError::Failed { failure, sent: false, cause }),
-        };
+        let failed = |(failure, cause)| AttemptError::Failed { failure, sent: false, cause };
+        let made = self.lanes[endpoint as usize].age();
+        let connected = connect(target, self.way(endpoint), config.connect_timeout, sending.deadline).await;
+        let Connected { stream, is_http2 } = connected.map_err(failed)?;
+        if is_http2 {
+            let cause = io::Error::new(io::ErrorKind::Unsupported, "HTTP/2 towards endpoints is not supported yet");
+            return Err(failed((Failure::Protocol, cause)));
+        }
         sending.exchange.attempt.connect_time = Some(began.elapsed());
         let counted = self.metrics.connection_opened();
-        let mut connection = Connection::new(stream, config.read_timeout, config.send_timeout, counted);
+        let mut connection = Connection::new(stream, config.read_timeout, config.send_timeout, counted, made);
         sending.attempt(&mut connection, config.response_timeout()).await.map(|()| connection)
+    }
+
+    /// How an endpoint is connected to.
+    fn way(&self, endpoint: EndpointId) -> Way<'_> {
+        let Shared { tls, config, .. } = &*self.shared;
+        let host = config.endpoints.get(endpoint as usize).map_or("", |endpoint| endpoint.address.host());
+        Way { tls: tls.as_ref().map(|connector| (connector, connector.name(host))), protocol: config.protocol }
     }
 
     /// Tells health, loads and balancer how an attempt ended.

@@ -97,7 +97,8 @@ connect_timeout = "4s"
 response_timeout = "63s"
 read_timeout = "61s"
 send_timeout = "62s"
-protocol = "http1"
+protocol = "auto"
+tls = { ca = "ca.pem", server_name = "api.internal" }
 max_requests = 500
 max_pending = 100
 queue_timeout = "2s"
@@ -279,6 +280,13 @@ fn upstreams_are_read() {
     assert_eq!((api.keepalive, api.keepalive_timeout, api.keepalive_requests), (16, seconds(50), 500));
     assert_eq!((api.connect_timeout, api.read_timeout, api.send_timeout), (seconds(4), seconds(61), seconds(62)));
     assert_eq!((api.response_timeout(), next.response_timeout()), (seconds(63), seconds(60)));
+    let tls = ClientTls {
+        ca: Some("/etc/staunch/ca.pem".into()),
+        server_name: Some("api.internal".to_owned()),
+        ..ClientTls::default()
+    };
+    assert_eq!((api.protocol, &api.tls), (UpstreamProtocol::Auto, &Some(tls)));
+    assert_eq!((next.protocol, &next.tls), (UpstreamProtocol::Http1, &None));
     assert_eq!(api.passive, Passive::Nginx { max_fails: 2, fail_timeout: seconds(20) });
 
     let check = api.health.as_ref().unwrap();
@@ -575,6 +583,8 @@ Upstream {
     response_timeout: None,
     read_timeout: 60s,
     send_timeout: 60s,
+    protocol: Http1,
+    tls: None,
     queue: Queue {
         max_requests: None,
         max_pending: 0,

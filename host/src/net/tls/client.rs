@@ -1,30 +1,24 @@
 //! TLS of which we are the client.
 //!
-//! Everything that can be wrong with files is told when a [`Connector`] is built; what is left for a
-//! connection is what only its peer decides. Sessions are resumed: of those who ask one endpoint again and again, only
-//! the first pays for a whole handshake.
+//! Sessions are resumed: of those who ask one endpoint again and again, only the first pays for a whole handshake.
 
 use std::fmt;
-use std::fs;
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::ClientTls;
-use crate::net::Stream;
-
-/// A connection that TLS runs over, as its client or its server.
-pub(crate) type Secured = tokio_rustls::TlsStream<Stream>;
+use crate::net::tls::BadTls;
+use crate::net::tls::files::Files;
 
 /// Makes connections secure, one as the other.
 #[derive(Clone)]
@@ -54,49 +48,38 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// Why there is no connector.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BadTls {
-    #[error("{file}: {why}")]
-    File { file: String, why: String },
-    #[error("the system has no certificates to trust; name a `ca`, or `verify = false`")]
-    NoRoots,
-    #[error("`cert` and `key` do not fit: {0}")]
-    Identity(rustls::Error),
-    #[error("{0}")]
-    Unfit(String),
-}
-
 impl Connector {
     /// Reads the files that the settings name. `protocols` are offered by ALPN (RFC 7301), the best first.
     pub(crate) fn build(settings: &ClientTls, protocols: &'static [&'static str]) -> Result<Self, BadTls> {
-        let mut digest = Sha256::new();
-        let mut read = |path: &Path| {
-            let bytes = fs::read(path).map_err(|error| bad(path, &error))?;
-            digest.update((bytes.len() as u64).to_le_bytes());
-            digest.update(&bytes);
-            Ok::<_, BadTls>(bytes)
-        };
+        let mut files = Files::default();
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone());
         let builder =
             builder.with_safe_default_protocol_versions().map_err(|error| BadTls::Unfit(error.to_string()))?;
         let builder = match (settings.verify, &settings.ca) {
-            (true, Some(path)) => builder.with_root_certificates(trusted(path, &read(path)?)?),
+            (true, Some(path)) => builder.with_root_certificates(files.trusted(path)?),
             (true, None) => builder.with_root_certificates(system_roots()?),
-            (false, _) => builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustsAnybody(provider))),
+            (false, _) => {
+                let anybody = TrustsAnybody(provider.clone());
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(anybody))
+            }
         };
         let mut config = match (&settings.cert, &settings.key) {
             (Some(cert), Some(key)) => {
-                let chain = certificates(cert, &read(cert)?)?;
-                let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| bad(key, &error))?;
-                builder.with_client_auth_cert(chain, key).map_err(BadTls::Identity)?
+                let shown: CertifiedKey = files.identity(cert, key, &provider)?;
+                let shown: Arc<dyn ResolvesClientCert> = Arc::new(SingleCertAndKey::from(shown));
+                builder.with_client_cert_resolver(shown)
             }
             _ => builder.with_no_client_auth(),
         };
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        let source = Source { settings: settings.clone(), protocols, digest: digest.finalize().into() };
+        let source = Source { settings: settings.clone(), protocols, digest: files.digest() };
         Ok(Self { config: Arc::new(config), source })
+    }
+
+    /// Whether a host can be asked for by name or address.
+    pub(crate) fn is_name(name: &str) -> bool {
+        ServerName::try_from(name).is_ok()
     }
 
     /// The name that is asked for at `host`.
@@ -115,27 +98,6 @@ impl Connector {
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
         TlsConnector::from(self.config.clone()).connect(name, stream).await
     }
-}
-
-fn bad(path: &Path, why: &dyn fmt::Display) -> BadTls {
-    BadTls::File { file: path.display().to_string(), why: why.to_string() }
-}
-
-fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, BadTls> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let certificates = read.map_err(|error| bad(path, &error))?;
-    if certificates.is_empty() {
-        return Err(bad(path, &"it has no certificate in PEM"));
-    }
-    Ok(certificates)
-}
-
-fn trusted(path: &Path, pem: &[u8]) -> Result<RootCertStore, BadTls> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path, pem)? {
-        roots.add(certificate).map_err(|error| bad(path, &error))?;
-    }
-    Ok(roots)
 }
 
 /// What the system trusts, read once. Certificates that are malformed are left out, as other programs do.
