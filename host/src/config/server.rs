@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::error_pages::ErrorPages;
 use super::fault::{BadValue, Fault};
+use super::http2::Http2;
 use super::maintenance::Maintenance;
 use super::reader::{DurationOrZero, Read, Reader, Scope};
 use super::tree::{Kind, Value};
@@ -65,6 +66,7 @@ pub struct Server {
     /// Memory of this process above which new requests get 503 with `Retry-After` and new connections wait ("2GiB"; 16
     /// MiB to 1 PiB); absent: no limit. It ends at nine tenths of it.
     pub memory_limit: Option<u64>,
+    pub http2: Http2,
 }
 
 impl Default for Server {
@@ -91,6 +93,7 @@ impl Default for Server {
             max_connections: None,
             max_connections_per_client: None,
             memory_limit: None,
+            http2: Http2::default(),
         }
     }
 }
@@ -105,6 +108,7 @@ impl Server {
             folder => Ok(PathBuf::from(folder)),
         });
         server.state = state.map(|folder| reader.scope.resolve(folder));
+        server.http2 = reader.table("http2").map(Http2::read).unwrap_or_default();
         if let Some(DurationOrZero(timeout)) = reader.optional("drain_timeout") {
             server.drain_timeout = timeout;
         }

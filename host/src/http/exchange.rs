@@ -22,7 +22,7 @@ use crate::http::site::{self, Route, Site};
 use crate::http::tunnel::{TunnelEnd, tunnel};
 use crate::http::upload::{Upload, UploadError};
 use crate::http::worker::Worker;
-use crate::http::{forwarded, pages, respond};
+use crate::http::{forwarded, pages, respond, send_head};
 use crate::net::Transport;
 use crate::upstream::{Response, UpstreamError, watch};
 
@@ -158,8 +158,8 @@ async fn answer(
         response.discard(exchange, upload);
         return local(client, exchange, upload, &answer, Some(page), sent).await.map(|()| Served::Answered);
     }
-    let kind = h1::response_body(&exchange.response, exchange.request.method())
-        .map_err(|error| ExchangeError::BadResponse(std::io::Error::other(error)))?;
+    let mut response = response;
+    let kind = response.body(exchange).map_err(|error| ExchangeError::BadResponse(std::io::Error::other(error)))?;
     let reusable = h1::response_keeps_alive(&exchange.response) && kind != BodyKind::UntilClose;
     if exchange.response.status == 101 {
         upgrade(client, exchange, sent)?;
@@ -228,12 +228,12 @@ async fn download(
     let options = ResponseOptions { date: &client.worker.date(), connection };
     let client = &mut *client.transport;
     let (before, unsent) = (client.bytes_written, client.output.len());
-    h1::encode_response(&mut client.output, &exchange.response, encoding, options);
+    send_head::response(client, &exchange.response, encoding, options);
 
     // From here on the client has a part of the response: an error can only break it off.
     sent.after = Some(After::Abort);
     let endpoint = &mut response.connection.transport;
-    let mut decoder = BodyDecoder::of_response(kind);
+    let mut decoder = decoder(endpoint, kind);
     let mut pump = Pump::new(BodyEncoder::new(encoding));
     let pumped = poll_fn(|cx| {
         if (upload.is_over() || upload.is_received())
@@ -258,7 +258,7 @@ async fn download(
     if let Err(error) = pumped {
         if client.bytes_written == before && error.status().is_some() {
             // Nothing of it has left: there can still be an answer that says what happened.
-            client.output.truncate(unsent);
+            send_head::take_back(client, unsent);
             (sent.after, sent.body) = (None, 0);
         }
         let late = endpoint.latest.is_some_and(|latest| Instant::now() >= latest);
@@ -272,6 +272,15 @@ async fn download(
     Ok(())
 }
 
+/// What reads a response's body. One of a stream that ends by itself is read to that end, whatever length it has.
+fn decoder(endpoint: &mut Transport, kind: BodyKind) -> BodyDecoder {
+    match endpoint.stream().message() {
+        Some(message) if message.is_at_end() => BodyDecoder::new(BodyKind::None),
+        Some(_) => BodyDecoder::new(BodyKind::UntilClose),
+        None => BodyDecoder::of_response(kind),
+    }
+}
+
 /// Passes an agreed change of protocols on.
 fn upgrade(client: &mut Client<'_>, exchange: &Exchange, sent: &mut Sent) -> Result<(), ExchangeError> {
     let Some(protocols) = exchange.response.fields.known(Known::Upgrade).filter(|value| !value.is_empty()) else {
@@ -279,7 +288,7 @@ fn upgrade(client: &mut Client<'_>, exchange: &Exchange, sent: &mut Sent) -> Res
         return Err(ExchangeError::BadResponse(cause));
     };
     let options = ResponseOptions { date: &client.worker.date(), connection: ConnectionOption::Upgrade(protocols) };
-    h1::encode_response(&mut client.transport.output, &exchange.response, Encoding::None, options);
+    send_head::response(client.transport, &exchange.response, Encoding::None, options);
     sent.after = Some(After::Abort);
     Ok(())
 }

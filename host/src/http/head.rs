@@ -13,6 +13,7 @@ pub enum Version {
     #[default]
     Http11,
     Http2,
+    Http3,
 }
 
 /// A part of a head's buffer.

@@ -148,7 +148,14 @@ impl Pump {
                     if let Some(chain) = &mut passage.chain {
                         self.pass(chain.end()?, passage.replay.as_deref_mut(), to)?;
                     }
-                    self.encoder.end(&mut to.output, decoder.take_trailers().as_ref()).map_err(wrong_length)?;
+                    let trailers = match from.stream().message() {
+                        Some(message) => message.take_trailers(),
+                        None => decoder.take_trailers(),
+                    };
+                    self.encoder.end(&mut to.output, trailers.as_ref()).map_err(wrong_length)?;
+                    if let Some(message) = to.stream().message() {
+                        message.end(trailers.as_ref());
+                    }
                     self.ended = true;
                 }
                 return to.poll_flush(cx).map_err(PumpError::Sink);

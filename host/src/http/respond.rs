@@ -10,8 +10,8 @@ use crate::http::exchange::Client;
 use crate::http::facts::Exchange;
 use crate::http::h1::{self, ConnectionOption, Encoding, ResponseOptions};
 use crate::http::head::Version;
-use crate::http::pages;
 use crate::http::upload::ClientFault;
+use crate::http::{pages, send_head};
 
 /// The answer to a failed exchange. One without a body gets the error page for its status, or the status in words.
 pub(crate) fn failure(error: &ExchangeError) -> Option<LocalResponse> {
@@ -78,15 +78,21 @@ pub(crate) async fn send(
         (true, _) => ConnectionOption::Implied,
     };
     let options = ResponseOptions { date: &client.worker.date(), connection };
-    h1::encode_response(&mut client.transport.output, &exchange.response, encoding, options);
+    send_head::response(client.transport, &exchange.response, encoding, options);
     if !matches!(encoding, Encoding::Length(_)) {
         body = &[];
     }
     let sent = body.len() as u64;
+    let mut ended = false;
     poll_fn(|cx| {
         while !body.is_empty() {
             let written = ready!(client.transport.poll_send(cx, body))?;
             body = &body[written..];
+        }
+        if !std::mem::replace(&mut ended, true)
+            && let Some(message) = client.transport.stream().message()
+        {
+            message.end(None);
         }
         client.transport.poll_flush(cx)
     })

@@ -156,6 +156,14 @@ impl Stream {
         }
     }
 
+    /// Whether HTTP/2 was agreed on in a TLS handshake.
+    pub(crate) fn is_http2(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+            _ => false,
+        }
+    }
+
     /// This end's address; `None` where there is none.
     pub(crate) fn local_address(&self) -> Option<SocketAddr> {
         match self {
