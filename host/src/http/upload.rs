@@ -151,7 +151,11 @@ impl Upload {
             earlier.abandon(client);
         }
         self.stopped = false;
-        let mut pump = Pump::new(BodyEncoder::new(self.encoding()));
+        let encoding = match (self.encoding(), to.stream().message()) {
+            (Encoding::Chunked, Some(_)) => Encoding::Streamed,
+            (encoding, _) => encoding,
+        };
+        let mut pump = Pump::new(BodyEncoder::new(encoding));
         pump.prepend(&self.replay.bytes, to).map_err(fault)?;
         self.pump = Some(pump);
         Ok(())

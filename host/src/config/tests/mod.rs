@@ -518,6 +518,10 @@ const DEFAULTS: &str = r#"Server {
     max_connections: None,
     max_connections_per_client: None,
     memory_limit: None,
+    http2: Http2 {
+        max_concurrent_streams: 128,
+        window: 131072,
+    },
 }
 AccessLog {
     path: None,
