@@ -21,6 +21,7 @@ use crate::http::site::Site;
 use crate::http::upload::{ClientFault, Upload};
 use crate::http::worker::Worker;
 use crate::net::message::Accepted;
+use crate::net::tls::HTTP2;
 use crate::net::{Peer, Stream, Transport, Wake};
 use crate::telemetry::metrics::{Timeout, WorkerMetrics};
 
@@ -47,7 +48,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place
     let mut wait = site.server.client_header_timeout;
     let mut is_first = true;
     drop(site);
-    if client.stream().is_http2() {
+    if client.stream().negotiated() == Some(HTTP2) {
         // Boxed, as it is larger than what idle connections of HTTP/1 need.
         return Box::pin(h2::serve(&worker, client.into_stream(), &peer, &seat, &metrics)).await;
     }
@@ -90,9 +91,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place
             Next::End(After::Keep | After::Discard | After::Close) => break,
             Next::End(After::Abort) => {
                 client.abort();
-                break;
+                return;
             }
         }
+    }
+    // What has ended in order says so where that can be told from what was cut off.
+    if client.has_farewell() {
+        let _ = poll_fn(|cx| client.poll_shutdown(cx)).await;
     }
 }
 
