@@ -1,6 +1,10 @@
 //! gRPC: calls pass as they are, and what the proxy says itself it says in gRPC's words.
 
-use crate::harness::{ADMIN, Client, Log, Proxy, Response, Upstream, api, eventually, ok};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::harness::{ADMIN, Authority, Client, Identity, Log, Proxy, Response, Upstream, api, eventually, ok, quoted};
 
 /// Makes a call of an empty message, with these further lines.
 fn call(proxy: &Proxy, path: &str, lines: &str) -> Response {
@@ -205,4 +209,112 @@ fn a_breaker_opens_for_calls_that_fail() {
         call(&proxy, "/", "");
         proxy.metric("staunch_upstream_requests_total{upstream=\"api\",outcome=\"breaker_open\"}") > 0.0
     });
+}
+
+/// Runs a scenario of gRPC's own library, with servers and clients on both sides of a proxy of this configuration, in which
+/// `SERVERS` stands for the endpoints.
+fn scenario(name: &str, settings: &str, identity: Option<(&Authority, &Identity)>) {
+    let python = std::env::var("STAUNCH_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let has = Command::new(&python).args(["-c", "import grpc, grpc_health.v1.health"]).stderr(Stdio::null()).status();
+    if !has.is_ok_and(|status| status.success()) {
+        println!("skipped: {python} has no `grpcio-health-checking` (pip install; STAUNCH_TEST_PYTHON names another)");
+        return;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/grpc_calls.py");
+    let mut command = Command::new(&python);
+    command.arg(script).arg(name).stdin(Stdio::piped()).stdout(Stdio::piped());
+    if let Some((authority, identity)) = identity {
+        command.arg(authority.ca()).arg(&identity.cert).arg(&identity.key);
+    }
+    let mut child = command.spawn().expect("python");
+    // It names the ports of its servers, and is told the proxy's.
+    let mut said = BufReader::new(child.stdout.take().expect("piped"));
+    let mut ports = String::new();
+    said.read_line(&mut ports).expect("a line");
+    let servers: Vec<_> = ports.split_whitespace().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
+    let proxy = Proxy::with(&settings.replace("SERVERS", &servers.join(", ")));
+    writeln!(child.stdin.take().expect("piped"), "{}", proxy.address()).expect("it reads");
+
+    assert!(child.wait().expect("a child").success(), "{name}");
+}
+
+const PLAIN: &str = "[upstreams.api]\nendpoints = [SERVERS]\nprotocol = \"http2\"\n";
+
+#[test]
+fn calls_of_every_kind_pass_with_their_metadata_and_trailers() {
+    scenario("calls", PLAIN, None);
+}
+
+#[test]
+fn calls_of_every_kind_pass_over_tls() {
+    let authority = Authority::new();
+    let identity = authority.issue("127.0.0.1");
+    let (cert, key, ca) = (quoted(&identity.cert), quoted(&identity.key), quoted(&authority.ca()));
+    let listener = format!(
+        "[[listeners]]\naddress = \"127.0.0.1:0\"\ntls = {{ certificates = [{{ cert = {cert}, key = {key} }}] }}\n"
+    );
+    let settings = format!("{listener}{PLAIN}tls = {{ ca = {ca} }}\n");
+    for name in ["calls", "outcomes"] {
+        scenario(name, &settings, Some((&authority, &identity)));
+    }
+}
+
+#[test]
+fn messages_of_16_mib_and_many_at_a_time_arrive_whole() {
+    scenario("large", PLAIN, None);
+}
+
+#[test]
+fn what_a_server_says_of_a_calls_end_its_client_hears() {
+    scenario("outcomes", PLAIN, None);
+}
+
+#[test]
+fn a_clients_deadline_reaches_the_server() {
+    scenario("deadline", PLAIN, None);
+}
+
+#[test]
+fn a_routes_deadline_is_told_as_one() {
+    scenario("route_timeout", &format!("{PLAIN}[[routes]]\nupstream = \"api\"\ntimeout = \"500ms\"\n"), None);
+}
+
+#[test]
+fn a_call_that_its_client_gives_up_is_over_for_the_server() {
+    scenario("cancellation", PLAIN, None);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_unavailable_to_a_client() {
+    let upstream = format!("[upstreams.api]\nendpoints = [\"{}\"]\nprotocol = \"http2\"\n", Upstream::refusing());
+    scenario("refused", &format!("{upstream}[[routes]]\npath = \"/test.Calls\"\nupstream = \"api\"\n"), None);
+}
+
+#[test]
+fn a_call_that_one_server_cannot_take_is_answered_by_another() {
+    let policy = "[upstreams.api.retry]\nconfig = { on = [\"grpc_unavailable\", \"non_idempotent\"] }\n\
+         budget = { min = 100 }\n";
+    scenario("retry", &format!("{PLAIN}{policy}"), None);
+}
+
+#[test]
+fn a_server_that_says_it_does_not_serve_gets_no_calls() {
+    let check = "[upstreams.api.health]\ntype = \"grpc\"\ninterval = \"50ms\"\n";
+    scenario("checked", &format!("{PLAIN}{check}"), None);
+}
+
+#[test]
+fn calls_survive_the_restart_of_their_server() {
+    scenario("restart", &format!("{PLAIN}[upstreams.api.passive]\nmax_fails = 0\n"), None);
+}
+
+#[test]
+fn the_example_for_grpc_serves() {
+    let example = include_str!("../../examples/grpc.toml");
+    let settings = example.replace("\"127.0.0.1:50051\", \"127.0.0.1:50052\"", "SERVERS");
+    let settings =
+        settings.replace("\"127.0.0.1:8080\"", "\"127.0.0.1:0\"").replace("\"127.0.0.1:9900\"", "\"127.0.0.1:0\"");
+    assert!(settings.contains("SERVERS"));
+
+    scenario("retry", &settings, None);
 }
