@@ -238,6 +238,7 @@ async fn admit(
     if let (BodyKind::Length(length), Some(max)) = (kind, site.server.max_body_size)
         && length > max
     {
+        exchange::recognise(&site, exchange);
         return refuse(&site, client, exchange, &mut upload, ClientFault::TooLarge.into()).await;
     }
     match exchange::serve(site, client, exchange, &mut upload).await {

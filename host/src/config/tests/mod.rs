@@ -31,6 +31,9 @@ max_body_size = "10MB"
 max_connections = 10000
 max_connections_per_client = 100
 memory_limit = "2GiB"
+trusted_proxies = ["10.0.0.0/8", "unix:"]
+trusted_header = "forwarded"
+forwarded = "both"
 error_pages = { intercept = true, "5xx" = { body = "server" } }
 maintenance = false
 
@@ -189,6 +192,9 @@ fn server_admin_and_log_are_read() {
         max_connections: Some(10_000),
         max_connections_per_client: Some(100),
         memory_limit: Some(2 << 30),
+        trusted_proxies: Some(TrustedProxies { networks: vec!["10.0.0.0/8".parse().unwrap()], unix: true }),
+        trusted_header: TrustedHeader::Forwarded,
+        forwarded: Forwarded::Both,
         error_pages: ErrorPages {
             intercept: true,
             pages: vec![page((500, 599), None, "text/plain; charset=utf-8", "server")],
@@ -518,6 +524,9 @@ const DEFAULTS: &str = r#"Server {
     max_connections: None,
     max_connections_per_client: None,
     memory_limit: None,
+    trusted_proxies: None,
+    trusted_header: Either,
+    forwarded: XForwarded,
     http2: Http2 {
         max_concurrent_streams: 128,
         window: 131072,
