@@ -7,6 +7,7 @@ mod chooser;
 mod client;
 mod files;
 mod name;
+mod named;
 mod ocsp;
 mod server;
 mod tickets;
