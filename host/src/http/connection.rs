@@ -1,4 +1,4 @@
-//! A client's HTTP/1 connection: one request after the other, and nothing held between them.
+//! A client's connection: one request of HTTP/1 after the other, and nothing held between them; or HTTP/2.
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -14,10 +14,14 @@ use crate::admission::Place;
 use crate::http::error::ExchangeError;
 use crate::http::exchange::{self, After, Client, Sent};
 use crate::http::facts::Exchange;
-use crate::http::h1::{self, BodyKind};
+use crate::http::h1::{self, BadRequest, BodyKind, Limits};
+use crate::http::h2;
+use crate::http::head::RequestHead;
 use crate::http::site::Site;
 use crate::http::upload::{ClientFault, Upload};
 use crate::http::worker::Worker;
+use crate::net::message::Accepted;
+use crate::net::tls::HTTP2;
 use crate::net::{Peer, Stream, Transport, Wake};
 use crate::telemetry::metrics::{Timeout, WorkerMetrics};
 
@@ -42,7 +46,12 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place
     let mut client = Transport::new(stream, site.server.client_body_timeout, site.server.client_send_timeout);
     let seat = worker.sit(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
     let mut wait = site.server.client_header_timeout;
+    let mut is_first = true;
     drop(site);
+    if client.stream().negotiated() == Some(HTTP2) {
+        // Boxed, as it is larger than what idle connections of HTTP/1 need.
+        return Box::pin(h2::serve(&worker, client.into_stream(), &peer, &seat, &metrics)).await;
+    }
     loop {
         // An idle connection is this wait: a socket, a timer and a waker.
         let since = Instant::now();
@@ -66,6 +75,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place
                 break;
             }
         }
+        if std::mem::take(&mut is_first) && begins_http2(&mut client, wait).await {
+            return Box::pin(h2::serve(&worker, client.into_stream(), &peer, &seat, &metrics)).await;
+        }
         // The larger part of a connection's state exists only while requests are served.
         match Box::pin(requests(&worker, &mut client, &peer)).await {
             Next::Rest => {
@@ -87,6 +99,27 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place
     if client.has_farewell() {
         let _ = poll_fn(|cx| client.poll_shutdown(cx)).await;
     }
+}
+
+/// Whether the client speaks HTTP/2 without having been asked (RFC 9113 section 3.3). Reads no more of a request of
+/// HTTP/1 than shows that.
+async fn begins_http2(client: &mut Transport, wait: Duration) -> bool {
+    client.latest = Some(Instant::now() + wait);
+    loop {
+        let received = client.input.bytes();
+        let compared = received.len().min(h2::PREFACE.len());
+        if received[..compared] != h2::PREFACE[..compared] {
+            break;
+        }
+        if compared == h2::PREFACE.len() {
+            return true;
+        }
+        if !matches!(client.fill().await, Ok(1..)) {
+            break;
+        }
+    }
+    client.latest = None;
+    false
 }
 
 /// Notes when a connection ends by a panic.
@@ -133,7 +166,8 @@ async fn request(worker: &Worker, transport: &mut Transport, exchange: &mut Exch
         Ok(true) => match h1::request_body(&exchange.request) {
             Ok(kind) => {
                 client.keeps_alive = h1::request_keeps_alive(&exchange.request);
-                return Some(admit(site, &mut client, exchange, kind).await);
+                let upload = Upload::new(kind, h1::expects_continue(&exchange.request), site.server.max_body_size);
+                return Some(admit(site, &mut client, exchange, upload, kind).await);
             }
             Err(bad) => ExchangeError::BadRequest(bad),
         },
@@ -141,6 +175,42 @@ async fn request(worker: &Worker, transport: &mut Transport, exchange: &mut Exch
     };
     let mut upload = Upload::new(BodyKind::None, false, None);
     Some(refuse(&site, &mut client, exchange, &mut upload, refused).await)
+}
+
+/// Serves one request of a connection that carries many. `ended`: nothing follows its head.
+pub(crate) async fn serve_message(
+    worker: &Worker,
+    message: Box<dyn Accepted>,
+    peer: &Peer,
+    ended: bool,
+    read: impl FnOnce(&Limits, &mut RequestHead) -> Result<BodyKind, BadRequest>,
+) {
+    let site = worker.site();
+    let metrics = site.ledger.metrics.clone();
+    let _watch = Watch { metrics: &metrics, peer };
+    let (body_timeout, send_timeout) = (site.server.client_body_timeout, site.server.client_send_timeout);
+    let mut transport = Transport::new(Stream::Accepted(message), body_timeout, send_timeout);
+    transport.expect_rate(site.server.client_min_rate);
+    let mut exchange = worker.take_exchange(peer);
+    let read = read(&site.limits, &mut exchange.request);
+    exchange.started = Instant::now();
+    exchange.request.mark_received();
+    let mut client = Client { transport: &mut transport, worker, keeps_alive: true };
+    let after = match read {
+        Ok(kind) => {
+            let expects_continue = h1::expects_continue(&exchange.request) && !ended;
+            let upload = Upload::of_message(kind, ended, expects_continue, site.server.max_body_size);
+            admit(site, &mut client, &mut exchange, upload, kind).await
+        }
+        Err(bad) => {
+            let mut upload = Upload::new(BodyKind::None, false, None);
+            refuse(&site, &mut client, &mut exchange, &mut upload, ExchangeError::BadRequest(bad)).await
+        }
+    };
+    if after == After::Abort {
+        transport.abort();
+    }
+    worker.give_exchange(exchange);
 }
 
 /// Answers a request that goes nowhere. Nothing is known of what follows it on the connection, so that is closed.
@@ -158,16 +228,22 @@ async fn refuse(
     if after == After::Close { After::Linger } else { after }
 }
 
-async fn admit(site: Rc<Site>, client: &mut Client<'_>, exchange: &mut Exchange, kind: BodyKind) -> After {
-    let max = site.server.max_body_size;
-    let mut upload = Upload::new(kind, h1::expects_continue(&exchange.request), max);
-    if let (BodyKind::Length(length), Some(max)) = (kind, max)
+async fn admit(
+    site: Rc<Site>,
+    client: &mut Client<'_>,
+    exchange: &mut Exchange,
+    mut upload: Upload,
+    kind: BodyKind,
+) -> After {
+    if let (BodyKind::Length(length), Some(max)) = (kind, site.server.max_body_size)
         && length > max
     {
+        exchange::recognise(&site, exchange);
         return refuse(&site, client, exchange, &mut upload, ClientFault::TooLarge.into()).await;
     }
     match exchange::serve(site, client, exchange, &mut upload).await {
-        After::Discard => discard(client.transport, &mut upload).await,
+        // Where requests have streams of their own, nothing stands behind this one.
+        After::Discard if client.transport.stream().message().is_none() => discard(client.transport, &mut upload).await,
         after => after,
     }
 }

@@ -22,7 +22,7 @@ use crate::http::site::{self, Route, Site};
 use crate::http::tunnel::{TunnelEnd, tunnel};
 use crate::http::upload::{Upload, UploadError};
 use crate::http::worker::Worker;
-use crate::http::{forwarded, front, pages, respond};
+use crate::http::{forwarded, front, grpc, pages, respond, send_head};
 use crate::net::Transport;
 use crate::upstream::{Response, UpstreamError, watch};
 
@@ -73,6 +73,7 @@ pub(crate) async fn serve(
     upload: &mut Upload,
 ) -> After {
     let mut sent = Sent::default();
+    recognise(&site, exchange);
     let redirect = front::redirect(exchange);
     let route = site.route(exchange).filter(|_| redirect.is_none()).cloned();
     if let Some(route) = &route {
@@ -107,6 +108,12 @@ pub(crate) async fn serve(
     after.unwrap_or(After::Abort)
 }
 
+/// Finds out who asks and in whose words an answer is, before anything is decided about the request.
+pub(crate) fn recognise(site: &Site, exchange: &mut Exchange) {
+    forwarded::identify(&site.server, exchange);
+    exchange.is_grpc = grpc::is_call(&exchange.request);
+}
+
 async fn answer(
     site: &Site,
     route: &Route,
@@ -124,9 +131,9 @@ async fn answer(
     if let Ok(upstream) = &target {
         exchange.upstream = upstream.name().clone();
     }
-    forwarded::describe(exchange);
+    forwarded::describe(&site.server, exchange);
     front::describe_client(exchange);
-    let deadline = route.timeout.map(|timeout| exchange.started + timeout);
+    let deadline = route.deadline(exchange);
     for filter in route.filters.iter().map(|filter| filter.get()).filter(|filter| filter.sides().request) {
         if let Some(answer) = site::flow(filter.on_request(exchange))? {
             let page = pages.of(answer.status);
@@ -159,13 +166,15 @@ async fn answer(
             return local(client, exchange, upload, answer, page, sent).await.map(|()| Served::Answered);
         }
     };
-    if let Some(page) = pages.intercepting(exchange.response.status) {
+    if exchange.is_grpc {
+        exchange.grpc_status = grpc::code(&exchange.response.fields);
+    } else if let Some(page) = pages.intercepting(exchange.response.status) {
         let answer = pages::stripped(exchange);
         response.discard(exchange, upload);
         return local(client, exchange, upload, &answer, Some(page), sent).await.map(|()| Served::Answered);
     }
-    let kind = h1::response_body(&exchange.response, exchange.request.method())
-        .map_err(|error| ExchangeError::BadResponse(std::io::Error::other(error)))?;
+    let mut response = response;
+    let kind = response.body(exchange).map_err(|error| ExchangeError::BadResponse(std::io::Error::other(error)))?;
     let reusable = h1::response_keeps_alive(&exchange.response) && kind != BodyKind::UntilClose;
     if exchange.response.status == 101 {
         upgrade(client, exchange, sent)?;
@@ -209,7 +218,7 @@ async fn hold(
 #[expect(clippy::too_many_arguments, reason = "all of them are facts about the one response")]
 async fn download(
     client: &mut Client<'_>,
-    exchange: &Exchange,
+    exchange: &mut Exchange,
     upload: &mut Upload,
     mut response: Response,
     kind: BodyKind,
@@ -234,12 +243,12 @@ async fn download(
     let options = ResponseOptions { date: &client.worker.date(), connection };
     let client = &mut *client.transport;
     let (before, unsent) = (client.bytes_written, client.output.len());
-    h1::encode_response(&mut client.output, &exchange.response, encoding, options);
+    send_head::response(client, &exchange.response, encoding, options);
 
     // From here on the client has a part of the response: an error can only break it off.
     sent.after = Some(After::Abort);
     let endpoint = &mut response.connection.transport;
-    let mut decoder = BodyDecoder::of_response(kind);
+    let mut decoder = decoder(endpoint, kind);
     let mut pump = Pump::new(BodyEncoder::new(encoding));
     let pumped = poll_fn(|cx| {
         if (upload.is_over() || upload.is_received())
@@ -261,10 +270,13 @@ async fn download(
     })
     .await;
     sent.body = pump.moved;
+    if exchange.is_grpc {
+        exchange.grpc_status = exchange.grpc_status.or(pump.grpc_status);
+    }
     if let Err(error) = pumped {
         if client.bytes_written == before && error.status().is_some() {
             // Nothing of it has left: there can still be an answer that says what happened.
-            client.output.truncate(unsent);
+            send_head::take_back(client, unsent);
             (sent.after, sent.body) = (None, 0);
         }
         let late = endpoint.latest.is_some_and(|latest| Instant::now() >= latest);
@@ -278,6 +290,15 @@ async fn download(
     Ok(())
 }
 
+/// What reads a response's body. One of a stream that ends by itself is read to that end, whatever length it has.
+fn decoder(endpoint: &mut Transport, kind: BodyKind) -> BodyDecoder {
+    match endpoint.stream().message() {
+        Some(message) if message.is_at_end() => BodyDecoder::new(BodyKind::None),
+        Some(_) => BodyDecoder::new(BodyKind::UntilClose),
+        None => BodyDecoder::of_response(kind),
+    }
+}
+
 /// Passes an agreed change of protocols on.
 fn upgrade(client: &mut Client<'_>, exchange: &Exchange, sent: &mut Sent) -> Result<(), ExchangeError> {
     let Some(protocols) = exchange.response.fields.known(Known::Upgrade).filter(|value| !value.is_empty()) else {
@@ -285,7 +306,7 @@ fn upgrade(client: &mut Client<'_>, exchange: &Exchange, sent: &mut Sent) -> Res
         return Err(ExchangeError::BadResponse(cause));
     };
     let options = ResponseOptions { date: &client.worker.date(), connection: ConnectionOption::Upgrade(protocols) };
-    h1::encode_response(&mut client.transport.output, &exchange.response, Encoding::None, options);
+    send_head::response(client.transport, &exchange.response, Encoding::None, options);
     sent.after = Some(After::Abort);
     Ok(())
 }
@@ -329,7 +350,9 @@ pub(crate) async fn fail(
         return After::Abort;
     };
     let page = pages.of(answer.status).filter(|_| answer.body.is_empty());
-    if page.is_none() && answer.body.is_empty() {
+    if exchange.is_grpc {
+        answer = grpc::failure(error, &answer);
+    } else if page.is_none() && answer.body.is_empty() {
         respond::say(&mut answer);
     }
     upload.discard_received(client.transport);

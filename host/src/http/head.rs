@@ -13,6 +13,7 @@ pub enum Version {
     #[default]
     Http11,
     Http2,
+    Http3,
 }
 
 /// A part of a head's buffer.
@@ -50,8 +51,10 @@ impl Span {
 pub enum Known {
     Connection,
     ContentLength,
+    ContentType,
     Date,
     Expect,
+    Forwarded,
     Host,
     Http2Settings,
     KeepAlive,
@@ -79,9 +82,11 @@ impl Known {
             (6, Some(b'e')) => (Self::Expect, b"expect"),
             (7, Some(b't')) => (Self::Trailer, b"trailer"),
             (7, Some(b'u')) => (Self::Upgrade, b"upgrade"),
+            (9, Some(b'f')) => (Self::Forwarded, b"forwarded"),
             (10, Some(b'c')) => (Self::Connection, b"connection"),
             (10, Some(b'k')) => (Self::KeepAlive, b"keep-alive"),
             (11, Some(b'r')) => (Self::RetryAfter, b"retry-after"),
+            (12, Some(b'c')) => (Self::ContentType, b"content-type"),
             (14, Some(b'c')) => (Self::ContentLength, b"content-length"),
             (14, Some(b'h')) => (Self::Http2Settings, b"http2-settings"),
             (15, Some(b'x')) => (Self::XForwardedFor, b"x-forwarded-for"),

@@ -8,10 +8,11 @@ use crate::filters::LocalResponse;
 use crate::http::error::ExchangeError;
 use crate::http::exchange::Client;
 use crate::http::facts::Exchange;
+use crate::http::grpc;
 use crate::http::h1::{self, ConnectionOption, Encoding, ResponseOptions};
 use crate::http::head::Version;
-use crate::http::pages;
 use crate::http::upload::ClientFault;
+use crate::http::{pages, send_head};
 
 /// The answer to a failed exchange. One without a body gets the error page for its status, or the status in words.
 pub(crate) fn failure(error: &ExchangeError) -> Option<LocalResponse> {
@@ -44,7 +45,8 @@ pub(crate) fn configured(answer: &config::Answer) -> LocalResponse {
 }
 
 /// Sends a response of the proxy's own, and answers how long its body was. `page` takes the place of the body, `keep`
-/// is whether the client's connection serves further requests.
+/// is whether the client's connection serves further requests. To a gRPC call it is said in gRPC's words, and there is
+/// no page.
 pub(crate) async fn send(
     client: &mut Client<'_>,
     exchange: &mut Exchange,
@@ -52,6 +54,9 @@ pub(crate) async fn send(
     page: Option<&ErrorPage>,
     keep: bool,
 ) -> Result<u64, ClientFault> {
+    let converted = if exchange.is_grpc { grpc::converted(answer) } else { None };
+    let answer = converted.as_ref().unwrap_or(answer);
+    let page = page.filter(|_| !exchange.is_grpc);
     let response = &mut exchange.response;
     response.clear();
     response.status = page.and_then(|page| page.status).unwrap_or(answer.status);
@@ -62,6 +67,9 @@ pub(crate) async fn send(
     }
     if let Some(page) = page {
         response.fields.append(b"content-type", page.content_type.as_bytes());
+    }
+    if exchange.is_grpc {
+        exchange.grpc_status = grpc::code(&exchange.response.fields);
     }
     client.transport.latest = None;
     let mut body = page.map_or(&answer.body[..], |page| &page.body.0);
@@ -78,15 +86,21 @@ pub(crate) async fn send(
         (true, _) => ConnectionOption::Implied,
     };
     let options = ResponseOptions { date: &client.worker.date(), connection };
-    h1::encode_response(&mut client.transport.output, &exchange.response, encoding, options);
+    send_head::response(client.transport, &exchange.response, encoding, options);
     if !matches!(encoding, Encoding::Length(_)) {
         body = &[];
     }
     let sent = body.len() as u64;
+    let mut ended = false;
     poll_fn(|cx| {
         while !body.is_empty() {
             let written = ready!(client.transport.poll_send(cx, body))?;
             body = &body[written..];
+        }
+        if !std::mem::replace(&mut ended, true)
+            && let Some(message) = client.transport.stream().message()
+        {
+            message.end(None);
         }
         client.transport.poll_flush(cx)
     })

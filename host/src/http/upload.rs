@@ -7,8 +7,9 @@ use std::io::{self, ErrorKind};
 use std::task::{Context, Poll, ready};
 
 use crate::filters::{BodyBroken, BodyChain};
-use crate::http::h1::{BadBody, BodyDecoder, BodyEncoder, BodyKind, CONTINUE, Encoding};
+use crate::http::h1::{BadBody, BodyDecoder, BodyEncoder, BodyKind, Encoding};
 use crate::http::pump::{Passage, Pump, PumpError, Replay};
+use crate::http::send_head;
 use crate::net::Transport;
 
 /// The longest rest of a body that is read only to keep a connection: more costs more than a new connection (Go's
@@ -75,9 +76,19 @@ impl ClientFault {
 
 impl Upload {
     pub(crate) fn new(kind: BodyKind, expects_continue: bool, max_size: Option<u64>) -> Self {
+        Self::read_by(BodyDecoder::new(kind), kind, expects_continue, max_size)
+    }
+
+    /// One that ends as its stream says. `kind`: how it is framed where that is needed; `ended`: nothing of it comes.
+    pub(crate) fn of_message(kind: BodyKind, ended: bool, expects_continue: bool, max_size: Option<u64>) -> Self {
+        let read_as = if ended { BodyKind::None } else { BodyKind::UntilClose };
+        Self::read_by(BodyDecoder::new(read_as), kind, expects_continue, max_size)
+    }
+
+    fn read_by(decoder: BodyDecoder, kind: BodyKind, expects_continue: bool, max_size: Option<u64>) -> Self {
         Self {
             kind,
-            decoder: BodyDecoder::new(kind),
+            decoder,
             pump: None,
             expects_continue,
             telling: false,
@@ -140,7 +151,11 @@ impl Upload {
             earlier.abandon(client);
         }
         self.stopped = false;
-        let mut pump = Pump::new(BodyEncoder::new(self.encoding()));
+        let encoding = match (self.encoding(), to.stream().message()) {
+            (Encoding::Chunked, Some(_)) => Encoding::Streamed,
+            (encoding, _) => encoding,
+        };
+        let mut pump = Pump::new(BodyEncoder::new(encoding));
         pump.prepend(&self.replay.bytes, to).map_err(fault)?;
         self.pump = Some(pump);
         Ok(())
@@ -191,8 +206,7 @@ impl Upload {
         if self.expects_continue && !self.decoder.is_done() {
             // The endpoint is connected: now the body is wanted, unless it comes already.
             if client.input.is_empty() {
-                client.output.extend_from_slice(CONTINUE);
-                self.telling = true;
+                self.telling = send_head::go_on(client);
             }
             self.expects_continue = false;
         }

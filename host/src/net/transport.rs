@@ -91,16 +91,17 @@ impl Transport {
                 }
                 Poll::Ready(result)
             }
-            Poll::Pending => {
-                let due =
-                    earlier(*self.read_due.get_or_insert_with(|| Instant::now() + self.read_timeout), self.latest);
-                let pace = self.paces.as_mut().map(|paces| paces[0].waits(self.read_timeout, Instant::now()));
-                let due = earlier(due, pace);
-                ready!(self.reading.poll(cx, due));
-                self.read_due = None;
-                Poll::Ready(Err(ErrorKind::TimedOut.into()))
-            }
+            Poll::Pending => self.poll_read_due(cx).map(Err),
         }
+    }
+
+    /// Ready when the peer has sent nothing for too long, or too little.
+    pub(crate) fn poll_read_due(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let due = earlier(*self.read_due.get_or_insert_with(|| Instant::now() + self.read_timeout), self.latest);
+        let pace = self.paces.as_mut().map(|paces| paces[0].waits(self.read_timeout, Instant::now()));
+        ready!(self.reading.poll(cx, earlier(due, pace)));
+        self.read_due = None;
+        Poll::Ready(ErrorKind::TimedOut.into())
     }
 
     /// Has the end of the wait that has begun be the end of all that follow, until [`Self::latest`] is set again.

@@ -41,6 +41,8 @@ pub struct WorkerMetrics {
     pub connections_active: Gauge,
     /// Bugs that cost a connection, or the worker with all of them.
     pub panics: Counter,
+    /// HTTP/2 connections that were closed as their clients sent too many frames that ask for nothing.
+    pub http2_floods: Counter,
     /// Requests that met no route, malformed ones among them. They are written with an empty route.
     pub unrouted: RouteMetrics,
     timeouts: [Counter; Timeout::ALL.len()],
@@ -258,6 +260,9 @@ impl Metrics {
         let help = "Panics of workers: bugs, each of which cost a connection, or a worker with all it had.";
         out.family("staunch_worker_panics_total", Kind::Counter, help);
         out.sample(&[], self.workers.iter().map(|worker| worker.panics.value()).sum::<u64>());
+        let help = "HTTP/2 connections that were closed as their clients sent too many frames that ask for nothing.";
+        out.family("staunch_http2_floods_total", Kind::Counter, help);
+        out.sample(&[], self.workers.iter().map(|worker| worker.http2_floods.value()).sum::<u64>());
         out.family("staunch_worker_restarts_total", Kind::Counter, "Workers that took the place of a fallen one.");
         out.sample(&[], self.restarts.load(Relaxed));
     }

@@ -10,10 +10,9 @@ use tokio::time::Instant;
 use crate::config::Priority;
 use crate::filters::BodyBroken;
 use crate::http::facts::Exchange;
-use crate::http::h1::{
-    self, BodyDecoder, BodyKind, ConnectionOption, Encoding, Limits, RequestOptions, ResponseOptions,
-};
+use crate::http::h1::{self, BadResponse, BodyDecoder, BodyKind, Limits};
 use crate::http::head::{ResponseHead, Version};
+use crate::http::send_head;
 use crate::http::upload::{ClientFault, Upload, UploadError};
 use crate::net::Transport;
 use crate::upstream::lane::Connection;
@@ -65,19 +64,15 @@ impl Sending<'_> {
         endpoint.latest = self.deadline;
         self.client.latest = self.deadline;
         let written_before = endpoint.bytes_written;
-        let failed = |endpoint: &Transport, failure, cause| AttemptError::Failed {
-            failure,
-            sent: endpoint.bytes_written > written_before,
-            cause,
+        let failed = |endpoint: &mut Transport, failure, cause| {
+            let is_refused = endpoint.stream().opened().is_some_and(|message| message.is_refused());
+            AttemptError::Failed { failure, sent: endpoint.bytes_written > written_before && !is_refused, cause }
         };
 
         let facts = &**self.exchange;
         let upgrade = if self.upgrade { h1::requested_upgrade(&facts.request) } else { None };
-        let options = RequestOptions {
-            fallback_host: &facts.endpoint,
-            connection: upgrade.map_or(ConnectionOption::Implied, ConnectionOption::Upgrade),
-        };
-        h1::encode_request(&mut endpoint.output, &facts.request, self.upload.encoding(), options);
+        let written = send_head::request(endpoint, &facts.request, self.upload.encoding(), &facts.endpoint, upgrade);
+        written.map_err(|cause| failed(endpoint, Failure::Protocol, cause))?;
         match self.upload.begin(self.client, endpoint) {
             Ok(()) => {}
             Err(UploadError::Client(fault)) => return Err(AttemptError::Client(fault)),
@@ -104,7 +99,7 @@ impl Sending<'_> {
                 if !is_interim(response, self.upgrade) {
                     endpoint.read_timeout = read_timeout;
                     // A response of which nobody can tell where it ends is none.
-                    let framed = h1::response_body(response, self.exchange.request.method())
+                    let framed = response_body(endpoint, self.exchange)
                         .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
                         .and_then(|kind| check_beginning(kind, endpoint.input.bytes()));
                     return Poll::Ready(framed.map_err(|cause| failed(endpoint, Failure::Protocol, cause)));
@@ -143,6 +138,20 @@ impl Sending<'_> {
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>, endpoint: &mut Transport) -> Poll<Result<(), (Failure, io::Error)>> {
+        if let Some(message) = endpoint.stream().opened() {
+            return match message.poll_response(cx, &mut self.exchange.response) {
+                Poll::Ready(read) => Poll::Ready(read.map_err(|error| match error.kind() {
+                    ErrorKind::InvalidData => (Failure::Protocol, error),
+                    _ => (Failure::Reset, error),
+                })),
+                Poll::Pending if self.upload.is_over() => {
+                    let late = endpoint.poll_read_due(cx);
+                    endpoint.hold_to_read_due();
+                    late.map(|error| Err((Failure::ResponseTimeout, error)))
+                }
+                Poll::Pending => Poll::Pending,
+            };
+        }
         loop {
             if !endpoint.input.is_empty() {
                 match h1::parse_response(endpoint.input.bytes(), self.limits, &mut self.exchange.response) {
@@ -180,13 +189,22 @@ impl Sending<'_> {
     fn forward_interim(&mut self, cx: &mut Context<'_>) {
         let response = &self.exchange.response;
         if response.status != 100 && self.exchange.request.version >= Version::Http11 {
-            // Interim responses carry no date.
-            let options = ResponseOptions { date: &[b' '; 29], connection: ConnectionOption::Implied };
-            h1::encode_response(&mut self.client.output, response, Encoding::None, options);
+            send_head::interim(self.client, response);
             // If the client does not take it now, it leaves with what comes next.
             let _ = self.client.poll_flush(cx);
         }
     }
+}
+
+/// How a response's body is framed where that is needed.
+///
+/// # Errors
+///
+/// When two readers could differ about it.
+pub(super) fn response_body(endpoint: &mut Transport, exchange: &Exchange) -> Result<BodyKind, BadResponse> {
+    let kind = h1::response_body(&exchange.response, exchange.request.method())?;
+    let ended = endpoint.stream().message().is_some_and(|message| message.is_at_end());
+    Ok(if ended && kind == BodyKind::UntilClose { BodyKind::Length(0) } else { kind })
 }
 
 /// Looks at what of a body came with its head. A fault there is one of the whole response, of which nothing was passed
@@ -217,7 +235,11 @@ pub(crate) fn watch(cx: &mut Context<'_>, client: &mut Transport) -> Result<(), 
     loop {
         match client.poll_watch(cx) {
             Poll::Pending => return Ok(()),
-            Poll::Ready(Ok(0)) => return Err(ClientFault::Gone),
+            // A stream of a connection that carries many may end in one direction only.
+            Poll::Ready(Ok(0)) => {
+                let is_there = client.stream().message().is_some_and(|message| message.poll_gone(cx).is_pending());
+                return if is_there { Ok(()) } else { Err(ClientFault::Gone) };
+            }
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(error)) => return Err(ClientFault::of_receiving(&error)),
         }

@@ -15,6 +15,7 @@ use crate::net::{Stream, Transport};
 use crate::telemetry::metrics::OpenUpstreamConnection;
 use crate::upstream::endpoint::{EndpointId, Loads};
 use crate::upstream::health::{EndpointState, Entered};
+use crate::upstream::links::Links;
 use crate::upstream::passive::window::Ticket;
 
 /// A connection to an endpoint.
@@ -26,7 +27,8 @@ pub(crate) struct Connection {
     read_before: u64,
     /// The [`Lane::age`] it was made at.
     made: u64,
-    _counted: OpenUpstreamConnection,
+    /// By what it is counted as open; a stream of a shared connection is not counted by itself.
+    _counted: Option<OpenUpstreamConnection>,
 }
 
 impl Connection {
@@ -35,7 +37,7 @@ impl Connection {
         stream: Stream,
         read_timeout: Duration,
         send_timeout: Duration,
-        counted: OpenUpstreamConnection,
+        counted: Option<OpenUpstreamConnection>,
         made: u64,
     ) -> Self {
         let transport = Transport::new(stream, read_timeout, send_timeout);
@@ -70,6 +72,8 @@ pub(crate) struct Lane {
     age: Cell<u64>,
     /// The latest used on top.
     idle: RefCell<Vec<Idle>>,
+    /// Connections that requests share.
+    pub(super) links: Links,
 }
 
 struct Idle {
@@ -137,6 +141,7 @@ impl Lane {
             retired: Cell::new(false),
             age: Cell::new(0),
             idle: RefCell::default(),
+            links: Links::default(),
         })
     }
 
@@ -175,8 +180,7 @@ impl Lane {
     pub(crate) fn put(&self, mut connection: Connection, keep: Keep, now: Instant) {
         connection.exchanges += 1;
         connection.read_before = connection.transport.bytes_read;
-        let is_welcome = self.keeps.get() && !self.retired.get() && connection.made == self.age.get();
-        if connection.exchanges >= keep.max_exchanges || keep.capacity == 0 || !is_welcome {
+        if connection.exchanges >= keep.max_exchanges || keep.capacity == 0 || !self.keeps(connection.made) {
             return;
         }
         connection.transport.rest();
@@ -192,6 +196,7 @@ impl Lane {
         self.idle
             .borrow_mut()
             .retain_mut(|idle| now.saturating_duration_since(idle.since) < keep.timeout && idle.is_quiet());
+        self.links.sweep(keep, now);
     }
 
     /// Whether connections are kept that become idle. If not, those that are idle are closed.
@@ -216,6 +221,12 @@ impl Lane {
     /// Closes all idle connections.
     pub(crate) fn clear(&self) {
         self.idle.borrow_mut().clear();
+        self.links.clear();
+    }
+
+    /// Whether a connection that was made at this age is kept.
+    pub(super) fn keeps(&self, made: u64) -> bool {
+        self.keeps.get() && !self.retired.get() && made == self.age.get()
     }
 
     /// Closes all idle connections, and those that become idle.

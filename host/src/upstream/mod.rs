@@ -5,6 +5,7 @@ mod attempt;
 pub mod balancer;
 pub(crate) mod breaker;
 mod budget;
+mod carrier;
 pub(crate) mod concurrency;
 mod connect;
 pub mod endpoint;
@@ -13,6 +14,7 @@ pub(crate) mod guards;
 pub(crate) mod health;
 pub(crate) mod key;
 mod lane;
+mod links;
 mod panic;
 mod passive;
 mod pick;
@@ -32,8 +34,9 @@ use tokio::time::Instant;
 
 use crate::config::{self, PluginUse};
 use crate::filters::BodyBroken;
-use crate::http::facts::{AttemptFacts, Exchange};
-use crate::http::h1;
+use crate::http::facts::Exchange;
+use crate::http::grpc;
+use crate::http::h1::{self, BadResponse, BodyKind};
 use crate::http::head::Known;
 use crate::http::upload::{ClientFault, Upload};
 use crate::net::tls::Connector;
@@ -41,7 +44,7 @@ use crate::replaceable::Replaceable;
 use crate::telemetry::metrics::{RequestEnd, UpstreamMetrics};
 
 pub(crate) use attempt::{Sending, watch};
-pub(crate) use connect::{Connected, Target, Way, connect, reach};
+pub(crate) use connect::{Target, reach};
 pub(crate) use guards::Refusal;
 pub(crate) use lane::Connection;
 
@@ -132,17 +135,32 @@ pub(crate) enum UpstreamError {
 }
 
 impl Response {
+    /// How the response's body is framed where that is needed.
+    ///
+    /// # Errors
+    ///
+    /// When two readers could differ about it.
+    pub(crate) fn body(&mut self, exchange: &Exchange) -> Result<BodyKind, BadResponse> {
+        attempt::response_body(&mut self.connection.transport, exchange)
+    }
+
     /// Keeps the connection for the next exchange. For one whose response was read to its end.
-    pub(crate) fn finish(self) {
-        self.in_flight.lane().put(self.connection, self.keep, Instant::now());
+    pub(crate) fn finish(mut self) {
+        if self.connection.transport.stream().message().is_none() {
+            self.in_flight.lane().put(self.connection, self.keep, Instant::now());
+        }
     }
 
     /// Gives up a response that nobody wants. Its connection is kept if all of both messages has passed already.
     pub(crate) fn discard(mut self, exchange: &Exchange, upload: &Upload) {
+        if self.connection.transport.stream().message().is_some() {
+            // What is left of it is given up with its stream.
+            return;
+        }
         let response = &exchange.response;
         let Ok(kind) = h1::response_body(response, exchange.request.method()) else { return };
         // An endpoint that answered early still waits for the rest of the request, and would take the next one for it.
-        if !upload.is_sent() || !h1::response_keeps_alive(response) || kind == h1::BodyKind::UntilClose {
+        if !upload.is_sent() || !h1::response_keeps_alive(response) || kind == BodyKind::UntilClose {
             return;
         }
         let transport = &mut self.connection.transport;
@@ -328,18 +346,21 @@ impl Upstream {
                 Err(AttemptError::Rewriter(broken)) => return Err(broken.into()),
                 _ => {}
             }
-            self.account(&in_flight, endpoint, outcome, done - now, done);
+            let judged = judged(outcome, sending.exchange);
+            self.account(&in_flight, endpoint, outcome, judged, done - now, done);
 
             let plan = self.plan(&mut sending, endpoint, attempt, outcome, sent, panicked, began, done);
             let Some((delay, grant)) = plan else {
-                self.end_trial(trial, outcome, done);
+                self.end_trial(trial, judged, done);
                 return match ended {
                     Ok(connection) => {
                         let facts = &mut **sending.exchange;
                         for (name, value) in facts.appended.drain(..) {
                             facts.response.fields.append(name.as_bytes(), &value);
                         }
-                        self.metrics.answered(facts.response.status, done - came);
+                        if let Outcome::Status(status) = judged {
+                            self.metrics.answered(status, done - came);
+                        }
                         if let Some(concurrency) = &held.concurrency {
                             concurrency.answered(self.worker, done);
                         }
@@ -376,61 +397,23 @@ impl Upstream {
         unreachable!("the loop ends by returning")
     }
 
-    /// One attempt at one endpoint. A kept connection that turns out to be closed is replaced by a fresh one
-    /// without anybody noticing, if that cannot do any work twice.
-    async fn attempt(&self, sending: &mut Sending<'_>, endpoint: EndpointId) -> Result<Connection, AttemptError> {
-        let config = &self.shared.config;
-        while let Some(mut connection) = self.lanes[endpoint as usize].take(self.keep, Instant::now()) {
-            let transport = &mut connection.transport;
-            (transport.read_timeout, transport.write_timeout) = (config.read_timeout, config.send_timeout);
-            self.metrics.connections_reused.increment();
-            sending.exchange.attempt = AttemptFacts { reused: Some(true), ..AttemptFacts::default() };
-            match sending.attempt(&mut connection, config.response_timeout()).await {
-                Err(AttemptError::Failed { failure: Failure::Reset, sent, .. })
-                    if !connection.has_answered()
-                        && sending.upload.can_replay()
-                        && (!sent || MethodKind::of(sending.exchange.request.method()).is_idempotent()) =>
-                {
-                    self.metrics.connections_stale.increment();
-                }
-                Err(error) => return Err(error),
-                Ok(()) => return Ok(connection),
-            }
-        }
-        let target = &self.shared.targets[endpoint as usize];
-        let began = Instant::now();
-        sending.exchange.attempt = AttemptFacts { reused: Some(false), ..AttemptFacts::default() };
-        let failed = |(failure, cause)| AttemptError::Failed { failure, sent: false, cause };
-        let made = self.lanes[endpoint as usize].age();
-        let connected = connect(target, self.way(endpoint), config.connect_timeout, sending.deadline).await;
-        let Connected { stream, is_http2 } = connected.map_err(failed)?;
-        if is_http2 {
-            let cause = io::Error::new(io::ErrorKind::Unsupported, "HTTP/2 towards endpoints is not supported yet");
-            return Err(failed((Failure::Protocol, cause)));
-        }
-        sending.exchange.attempt.connect_time = Some(began.elapsed());
-        let counted = self.metrics.connection_opened();
-        let mut connection = Connection::new(stream, config.read_timeout, config.send_timeout, counted, made);
-        sending.attempt(&mut connection, config.response_timeout()).await.map(|()| connection)
-    }
-
-    /// How an endpoint is connected to.
-    fn way(&self, endpoint: EndpointId) -> Way<'_> {
-        let Shared { tls, config, .. } = &*self.shared;
-        let host = config.endpoints.get(endpoint as usize).map_or("", |endpoint| endpoint.address.host());
-        Way { tls: tls.as_ref().map(|connector| (connector, connector.name(host))), protocol: config.protocol }
-    }
-
-    /// Tells health, loads and balancer how an attempt ended.
-    fn account(&self, in_flight: &InFlight, id: EndpointId, outcome: Outcome, latency: Duration, now: Instant) {
+    /// Tells health, loads and balancer how an attempt ended, and what that is judged as.
+    fn account(
+        &self,
+        in_flight: &InFlight,
+        id: EndpointId,
+        outcome: Outcome,
+        judged: Outcome,
+        latency: Duration,
+        now: Instant,
+    ) {
         let Shared { health, loads, .. } = &*self.shared;
         let balancer = self.balancer.get();
         let needs = balancer.needs();
         self.metrics.attempt_ended(outcome.into());
         let wanted = matches!(outcome, Outcome::Status(status) if self.retry.get().needs().wants(status));
         let weight = self.views.borrow().get(id as usize).map_or(1, |view| view.weight);
-        let Judged { failed, penalty, notice } =
-            health.ended(id, in_flight.take_ticket(), outcome, wanted, weight, now);
+        let Judged { failed, penalty, notice } = health.ended(id, in_flight.take_ticket(), judged, wanted, weight, now);
         if failed {
             self.metrics.passive_failures.increment();
         }
@@ -446,7 +429,7 @@ impl Upstream {
             None => false,
         };
         if wanted {
-            let status = if let Outcome::Status(status) = outcome { status } else { 0 };
+            let status = if let Outcome::Status(status) = judged { status } else { 0 };
             balancer.observe(Sample { endpoint: id, latency, status, failed, penalty });
         }
     }
@@ -572,6 +555,17 @@ impl Upstream {
     fn client_error(&self, fault: ClientFault, sending: &Sending<'_>, now: Instant) -> UpstreamError {
         let late = sending.is_late(now);
         if late && matches!(fault, ClientFault::BodyTimeout) { UpstreamError::Deadline } else { fault.into() }
+    }
+}
+
+/// What an attempt's outcome says of the endpoint: a gRPC call that ended with its head ended with what that says, and
+/// not with the 200 around it.
+fn judged(outcome: Outcome, exchange: &Exchange) -> Outcome {
+    match outcome {
+        Outcome::Status(200) if exchange.is_grpc => {
+            grpc::code(&exchange.response.fields).map_or(outcome, |code| Outcome::Status(grpc::as_http(code)))
+        }
+        _ => outcome,
     }
 }
 

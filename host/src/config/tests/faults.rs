@@ -244,6 +244,14 @@ error_pages = { "404" = "/etc/staunch", "5xx" = { file = "/etc/staunch/none" }, 
     (r#"[server]
 maintenance = { on = 1, allow = ["10.0.0.0/33", 7, "localhost"], retry_after = "soon", respond = {}, file = "x", why = "" }"#, &["8:22: expected true or false, found 1", r#"8:34: `10.0.0.0/33` is not a network; write it like "10.0.0.0/8", "2001:db8::/32" or "192.0.2.1""#, r#"8:49: expected a string, found 7; did you mean `"7"`?"#, r#"8:52: `localhost` is not a network; write it like "10.0.0.0/8", "2001:db8::/32" or "192.0.2.1""#, r#"8:80: `soon` is not a duration; write it like "250ms", "30s" or "1m30s""#, "8:102: `file` cannot stand beside `respond`; expected one of `respond`, `file`, and no other", "8:114: unknown key `why`; expected one of `on`, `retry_after`, `respond`, `file`, `allow`"]),
     (r#"[server]
+trusted_proxies = ["10.0.0.0/33", 7, "unix:/run/x.sock", "unix:"]
+trusted_header = "x-real-ip"
+forwarded = "rfc7238""#, &[r#"8:20: `10.0.0.0/33` is not a network; write it like "10.0.0.0/8", "2001:db8::/32" or "192.0.2.1""#, r#"8:35: expected a string, found 7; did you mean `"7"`?"#, r#"8:38: who connects to a unix socket has no path; write "unix:" to trust all that connect to unix sockets"#, "9:18: unknown trusted_header `x-real-ip`; expected one of `x-forwarded-for`, `forwarded`", "10:13: unknown forwarded `rfc7238`; did you mean `rfc7239`?"]),
+    (r#"[server]
+trusted_proxies = "10.0.0.0/8""#, &[r#"8:19: expected an array, found "10.0.0.0/8"; did you mean `["10.0.0.0/8"]`?"#]),
+    (r#"[server]
+trusted_header = "forwarded""#, &["8:18: `trusted_header` does nothing without `trusted_proxies`"]),
+    (r#"[server]
 maintenance = "yes""#, &[r#"8:15: expected true, false or a table, found "yes""#]),
     (r#"[[routes]]
 name = "one"

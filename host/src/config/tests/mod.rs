@@ -32,6 +32,9 @@ max_connections = 10000
 max_connections_per_client = 100
 memory_limit = "2GiB"
 max_handshakes = 1000
+trusted_proxies = ["10.0.0.0/8", "unix:"]
+trusted_header = "forwarded"
+forwarded = "both"
 error_pages = { intercept = true, "5xx" = { body = "server" } }
 maintenance = false
 
@@ -193,6 +196,9 @@ fn server_admin_and_log_are_read() {
         max_connections_per_client: Some(100),
         memory_limit: Some(2 << 30),
         max_handshakes: 1000,
+        trusted_proxies: Some(TrustedProxies { networks: vec!["10.0.0.0/8".parse().unwrap()], unix: true }),
+        trusted_header: TrustedHeader::Forwarded,
+        forwarded: Forwarded::Both,
         error_pages: ErrorPages {
             intercept: true,
             pages: vec![page((500, 599), None, "text/plain; charset=utf-8", "server")],
@@ -546,6 +552,13 @@ const DEFAULTS: &str = r#"Server {
     max_connections_per_client: None,
     max_handshakes: 4096,
     memory_limit: None,
+    trusted_proxies: None,
+    trusted_header: Either,
+    forwarded: XForwarded,
+    http2: Http2 {
+        max_concurrent_streams: 128,
+        window: 131072,
+    },
 }
 AccessLog {
     path: None,

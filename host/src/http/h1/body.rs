@@ -300,7 +300,7 @@ impl BodyDecoder {
 
 /// Whether a field may be passed on behind a body. Who merges trailers into the head (RFC 9110 section 6.5.1) must not
 /// get a second say on framing, routing, access or the meaning of the content that way.
-pub(super) fn may_trail(field: Field<'_>) -> bool {
+pub(crate) fn may_trail(field: Field<'_>) -> bool {
     const NEVER: [&[u8]; 29] = [
         b"accept-encoding",
         b"age",

@@ -28,7 +28,8 @@ pub fn response_keeps_alive(head: &ResponseHead) -> bool {
 ///
 /// `None` also for `h2c`: an endpoint that agreed would take further requests past every rule of the proxy.
 pub fn requested_upgrade(head: &RequestHead) -> Option<&[u8]> {
-    if head.version != Version::Http11 || !head.fields.lists(Known::Connection, b"upgrade") {
+    // Later versions have no such fields; what asks for a protocol there has been given them.
+    if head.version < Version::Http11 || !head.fields.lists(Known::Connection, b"upgrade") {
         return None;
     }
     let mut values = head.fields.all_known(Known::Upgrade);
@@ -39,7 +40,7 @@ pub fn requested_upgrade(head: &RequestHead) -> Option<&[u8]> {
 
 /// Whether the client waits for a `100 Continue` before it sends the body (RFC 9110 section 10.1.1).
 pub fn expects_continue(head: &RequestHead) -> bool {
-    head.version == Version::Http11 && head.fields.lists(Known::Expect, b"100-continue")
+    head.version >= Version::Http11 && head.fields.lists(Known::Expect, b"100-continue")
 }
 
 /// Removes the fields that `connection` names, as they are meant for us alone.

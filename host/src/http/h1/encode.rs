@@ -22,6 +22,8 @@ pub enum Encoding {
     Chunked,
     /// It ends when the connection is closed. Only for responses, and written with `connection: close`.
     UntilClose,
+    /// It ends as the stream says that carries it: HTTP/2 and HTTP/3 frame by themselves.
+    Streamed,
 }
 
 impl Encoding {
@@ -41,7 +43,16 @@ impl Encoding {
             BodyKind::None => named_length(&head.fields).map_or(Self::None, Self::Described),
             BodyKind::Length(length) => Self::Length(length),
             BodyKind::Chunked | BodyKind::UntilClose if client == Version::Http10 => Self::UntilClose,
+            BodyKind::Chunked | BodyKind::UntilClose if client > Version::Http11 => Self::Streamed,
             BodyKind::Chunked | BodyKind::UntilClose => Self::Chunked,
+        }
+    }
+
+    /// The length that is said, where one is.
+    pub fn length(self) -> Option<u64> {
+        match self {
+            Self::Length(length) | Self::Described(length) => Some(length),
+            Self::None | Self::Chunked | Self::UntilClose | Self::Streamed => None,
         }
     }
 }
@@ -144,7 +155,7 @@ impl BodyEncoder {
             Encoding::None | Encoding::Described(_) => State::Length(0),
             Encoding::Length(length) => State::Length(length),
             Encoding::Chunked => State::Chunked,
-            Encoding::UntilClose => State::UntilClose,
+            Encoding::UntilClose | Encoding::Streamed => State::UntilClose,
         };
         Self { state }
     }
@@ -277,7 +288,7 @@ fn put_fields(out: &mut Vec<u8>, fields: &Fields, encoding: Encoding, keep: impl
 
 fn put_framing(out: &mut Vec<u8>, encoding: Encoding) {
     match encoding {
-        Encoding::None | Encoding::UntilClose => {}
+        Encoding::None | Encoding::UntilClose | Encoding::Streamed => {}
         Encoding::Length(length) | Encoding::Described(length) => {
             out.extend_from_slice(b"content-length: ");
             put_decimal(out, length);

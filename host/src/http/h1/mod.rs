@@ -21,6 +21,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use body::may_trail;
 pub use body::{BadBody, BodyDecoder, Decoded};
 pub use connection::{expects_continue, request_keeps_alive, requested_upgrade, response_keeps_alive};
 pub use encode::{
@@ -28,8 +29,8 @@ pub use encode::{
     encode_response, reason_phrase,
 };
 pub use framing::{BodyKind, request_body, response_body};
-pub(crate) use parse::MAX_METHOD;
 pub use parse::{BadRequest, BadResponse, parse_request, parse_response};
+pub(crate) use parse::{MAX_METHOD, check_expectation};
 pub(crate) use target::is_authority;
 
 /// What ends a line.

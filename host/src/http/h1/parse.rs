@@ -35,12 +35,12 @@ pub struct BadRequest {
 }
 
 impl BadRequest {
-    pub(super) fn new(status: u16, reason: &'static str) -> Self {
+    pub(crate) fn new(status: u16, reason: &'static str) -> Self {
         Self { status, reason }
     }
 
     /// A 400.
-    pub(super) fn malformed(reason: &'static str) -> Self {
+    pub(crate) fn malformed(reason: &'static str) -> Self {
         Self::new(400, reason)
     }
 }
@@ -300,7 +300,7 @@ fn check_host(fields: &Fields, version: Version) -> Result<(), BadRequest> {
 }
 
 /// RFC 9110 section 10.1.1: the one expectation there is, and none in HTTP/1.0.
-fn check_expectation(fields: &Fields, version: Version) -> Result<(), BadRequest> {
+pub(crate) fn check_expectation(fields: &Fields, version: Version) -> Result<(), BadRequest> {
     let known = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");
     if version != Version::Http10 && !fields.all_known(Known::Expect).flat_map(tokens).all(known) {
         return Err(BadRequest::new(417, "an unknown expectation"));

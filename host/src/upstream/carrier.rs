@@ -1,0 +1,180 @@
+//! What carries an attempt: a connection that was kept, one that is shared, or a fresh one.
+
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::UpstreamProtocol;
+use crate::http::facts::AttemptFacts;
+use crate::http::h2::{self, Link};
+use crate::http::head::Version;
+use crate::upstream::attempt::{AttemptError, Sending};
+use crate::upstream::connect::{Connected, Way, connect};
+use crate::upstream::endpoint::EndpointId;
+use crate::upstream::lane::{Connection, Lane};
+use crate::upstream::retry::{Failure, MethodKind};
+use crate::upstream::{Shared, Upstream};
+
+type Failed = (Failure, io::Error);
+
+impl Upstream {
+    /// One attempt at one endpoint. A kept connection that turns out to be closed is replaced by a fresh one without
+    /// anybody noticing, if that cannot do any work twice; and so is, once, a shared one that takes no further request.
+    pub(super) async fn attempt(
+        &self,
+        sending: &mut Sending<'_>,
+        endpoint: EndpointId,
+    ) -> Result<Connection, AttemptError> {
+        let mut is_first = true;
+        loop {
+            let carried = self.carrier(sending, endpoint).await;
+            let (mut connection, is_shared) =
+                carried.map_err(|(failure, cause)| AttemptError::Failed { failure, sent: false, cause })?;
+            prepare_upgrade(sending, &mut connection);
+            let reused = sending.exchange.attempt.reused == Some(true);
+            match sending.attempt(&mut connection, self.shared.config.response_timeout()).await {
+                Ok(()) => return Ok(connection),
+                Err(AttemptError::Failed { failure: Failure::Reset, sent, .. })
+                    if reused
+                        && (is_first || !is_shared)
+                        && !connection.has_answered()
+                        && sending.upload.can_replay()
+                        && (!sent || !is_shared && is_idempotent(sending)) =>
+                {
+                    self.metrics.connections_stale.increment();
+                }
+                Err(error) => return Err(error),
+            }
+            is_first = false;
+        }
+    }
+
+    /// Answers also whether others may be on the connection.
+    async fn carrier(&self, sending: &mut Sending<'_>, endpoint: EndpointId) -> Result<(Connection, bool), Failed> {
+        let config = &self.shared.config;
+        let lane = &self.lanes[endpoint as usize];
+        if config.protocol != UpstreamProtocol::Http2
+            && let Some(mut connection) = lane.take(self.keep, Instant::now())
+        {
+            let transport = &mut connection.transport;
+            (transport.read_timeout, transport.write_timeout) = (config.read_timeout, config.send_timeout);
+            self.metrics.connections_reused.increment();
+            sending.exchange.attempt = AttemptFacts { reused: Some(true), ..AttemptFacts::default() };
+            return Ok((connection, false));
+        }
+        if config.protocol == UpstreamProtocol::Http2 || lane.links.is_in_use() {
+            return Box::pin(self.shared_carrier(sending, endpoint)).await;
+        }
+        let made = lane.age();
+        let Connected { stream, is_http2 } = self.open(sending, endpoint).await?;
+        if is_http2 {
+            let link = self.link(lane, stream, made, sending.limits.max_head).await?;
+            return self.stream(&link, sending).await.map(|connection| (connection, true));
+        }
+        let counted = self.metrics.connection_opened();
+        Ok((Connection::new(stream, config.read_timeout, config.send_timeout, Some(counted), made), false))
+    }
+
+    /// A stream of a connection that requests share, as soon as there is one with room for it.
+    async fn shared_carrier(
+        &self,
+        sending: &mut Sending<'_>,
+        endpoint: EndpointId,
+    ) -> Result<(Connection, bool), Failed> {
+        let lane = &self.lanes[endpoint as usize];
+        let due = Instant::now() + self.shared.config.connect_timeout;
+        let due = sending.deadline.map_or(due, |deadline| deadline.min(due));
+        loop {
+            if let Some(link) = lane.links.take(self.keep) {
+                if !link.is_fresh() {
+                    self.metrics.connections_reused.increment();
+                    sending.exchange.attempt = AttemptFacts { reused: Some(true), ..AttemptFacts::default() };
+                }
+                return self.stream(&link, sending).await.map(|connection| (connection, true));
+            }
+            let Some(opening) = lane.links.begin() else {
+                sending.exchange.attempt = AttemptFacts { reused: Some(false), ..AttemptFacts::default() };
+                let opened = timeout_at(due, lane.links.wait()).await;
+                opened.map_err(|elapsed| (Failure::ConnectTimeout, elapsed.into()))?;
+                continue;
+            };
+            let made = lane.age();
+            let Connected { stream, is_http2 } = self.open(sending, endpoint).await?;
+            if !is_http2 {
+                let config = &self.shared.config;
+                let counted = self.metrics.connection_opened();
+                lane.links.forget();
+                let connection = Connection::new(stream, config.read_timeout, config.send_timeout, Some(counted), made);
+                return Ok((connection, false));
+            }
+            let link = self.link(lane, stream, made, sending.limits.max_head).await?;
+            // Whoever opened it is on it before those who waited.
+            let connection = self.stream(&link, sending).await;
+            drop(opening);
+            return connection.map(|connection| (connection, true));
+        }
+    }
+
+    async fn open(&self, sending: &mut Sending<'_>, endpoint: EndpointId) -> Result<Connected, Failed> {
+        let began = Instant::now();
+        sending.exchange.attempt = AttemptFacts { reused: Some(false), ..AttemptFacts::default() };
+        let target = &self.shared.targets[endpoint as usize];
+        let limit = self.shared.config.connect_timeout;
+        let connected = connect(target, self.way(endpoint), limit, sending.deadline).await?;
+        sending.exchange.attempt.connect_time = Some(began.elapsed());
+        Ok(connected)
+    }
+
+    /// How an endpoint is connected to.
+    fn way(&self, endpoint: EndpointId) -> Way<'_> {
+        let Shared { tls, config, .. } = &*self.shared;
+        let host = config.endpoints.get(endpoint as usize).map_or("", |endpoint| endpoint.address.host());
+        Way { tls: tls.as_ref().map(|connector| (connector, connector.name(host))), protocol: config.protocol }
+    }
+
+    /// Begins HTTP/2 on a connection, and has others use it as well.
+    async fn link(
+        &self,
+        lane: &Lane,
+        stream: crate::net::Stream,
+        made: u64,
+        max_head: usize,
+    ) -> Result<Rc<Link>, Failed> {
+        let is_secure = self.shared.tls.is_some();
+        let counted = self.metrics.connection_opened();
+        let link = h2::connect(stream, is_secure, max_head, counted).await.map_err(|cause| (Failure::Reset, cause))?;
+        if lane.keeps(made) && self.keep.capacity > 0 {
+            lane.links.put(link.clone());
+        }
+        Ok(link)
+    }
+
+    async fn stream(&self, link: &Link, sending: &Sending<'_>) -> Result<Connection, Failed> {
+        let config = &self.shared.config;
+        // The place on it is taken before anything is waited for.
+        let stream = link.open();
+        if sending.upgrade {
+            let asked = tokio::time::timeout(config.connect_timeout, link.takes_connect()).await;
+            if asked != Ok(true) {
+                let cause = io::Error::new(ErrorKind::Unsupported, "it takes no change of protocol over HTTP/2");
+                return Err((Failure::Protocol, cause));
+            }
+        }
+        Ok(Connection::new(stream, config.read_timeout, config.send_timeout, None, 0))
+    }
+}
+
+fn is_idempotent(sending: &Sending<'_>) -> bool {
+    MethodKind::of(sending.exchange.request.method()).is_idempotent()
+}
+
+/// Gives a client's wish for another protocol what an endpoint of HTTP/1.1 expects to find in it.
+pub(super) fn prepare_upgrade(sending: &mut Sending<'_>, connection: &mut Connection) {
+    if sending.upgrade
+        && sending.exchange.request.version > Version::Http11
+        && connection.transport.stream().message().is_none()
+    {
+        h2::ensure_key(&mut sending.exchange.request.fields, fastrand::u128(..));
+    }
+}
