@@ -12,8 +12,11 @@ use crate::net::peer::ClientCertificate;
 /// By these prefixes' path an authority looks who has a name (RFC 8555 section 8.3).
 const ACME: &str = "/.well-known/acme-challenge/";
 
+/// A part of what is known of a client's certificate.
+type Told = fn(&ClientCertificate) -> &str;
+
 /// The fields that tell of a client's certificate, with what stands in them.
-const FIELDS: [(&str, fn(&ClientCertificate) -> &str); 4] = [
+const FIELDS: [(&str, Told); 4] = [
     ("x-client-cert-subject", |client| &client.subject),
     ("x-client-cert-issuer", |client| &client.issuer),
     ("x-client-cert-serial", |client| &client.serial),

@@ -15,7 +15,7 @@ mod tickets;
 use crate::net::Stream;
 
 pub(crate) use client::Connector;
-pub(crate) use server::{Acceptor, Faulty, security};
+pub(crate) use server::{Acceptor, security};
 pub(crate) use tickets::Tickets;
 
 /// A connection that TLS runs over, as its client or its server.

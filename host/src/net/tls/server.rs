@@ -48,7 +48,7 @@ struct Ready {
 }
 
 /// All that is wrong with the files of a listener, each with where the file is named.
-pub(crate) type Faulty = Vec<(Place, BadTls)>;
+pub(super) type Faulty = Vec<(Place, BadTls)>;
 
 impl Acceptor {
     /// Reads the files that the settings name. `protocols` are chosen from by ALPN (RFC 7301), the best first; none: there
