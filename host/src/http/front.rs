@@ -29,6 +29,10 @@ const FIELDS: [(&str, Told); 4] = [
 /// When nobody knows where it should have gone.
 pub(crate) fn redirect(facts: &Facts) -> Option<Result<LocalResponse, ExchangeError>> {
     let RedirectHttps { port, status, except_acme } = facts.demands.as_ref()?.redirect_https?;
+    if facts.secure {
+        // To the proxy in front, which is trusted.
+        return None;
+    }
     let request = &facts.request;
     if except_acme && request.path().starts_with(ACME) {
         return None;
@@ -85,6 +89,14 @@ mod tests {
     fn location(facts: &Facts) -> String {
         let answer = redirect(facts).expect("a redirect").expect("there is a host");
         String::from_utf8(answer.fields[0].1.clone()).expect("text")
+    }
+
+    #[test]
+    fn who_came_over_tls_to_a_trusted_proxy_is_not_redirected() {
+        let mut facts = asking("shop.example", "/", RedirectHttps::default());
+        facts.secure = true;
+
+        assert!(redirect(&facts).is_none());
     }
 
     #[test]
