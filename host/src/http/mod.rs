@@ -9,6 +9,7 @@ mod forwarded;
 pub mod h1;
 pub(crate) mod h2;
 pub mod head;
+pub(crate) mod heads;
 mod idle;
 pub(crate) mod ledger;
 pub(crate) mod maintenance;
