@@ -5,6 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use rustls::{ClientConnection, CommonState, StreamOwned};
+
 use super::wire::{Socket, Wire};
 use super::{End, Proxy, Response};
 
@@ -33,6 +35,16 @@ impl Client {
 
     pub(crate) fn over_tcp(stream: TcpStream) -> Self {
         Self { wire: Wire::new(Socket::Tcp(stream)) }
+    }
+
+    pub(crate) fn over_tls(stream: StreamOwned<ClientConnection, TcpStream>) -> Self {
+        Self { wire: Wire::new(Socket::TlsClient(Box::new(stream))) }
+    }
+
+    /// What the TLS handshake came to.
+    #[track_caller]
+    pub(crate) fn session(&self) -> &CommonState {
+        self.wire.session().expect("it has TLS")
     }
 
     /// A client whose socket holds little, so that it is full soon.

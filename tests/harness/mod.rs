@@ -16,7 +16,7 @@ pub(crate) use client::Client;
 pub(crate) use log::Log;
 pub(crate) use program::{Program, staunch};
 pub(crate) use proxy::{ADMIN, Proxy, api};
-pub(crate) use secure::{AsyncOrigin, Authority, Channel, Identity, quoted};
+pub(crate) use secure::{AsyncOrigin, Authority, Caller, Channel, Identity, quoted};
 pub(crate) use service::Service;
 pub(crate) use upstream::{Talk, Upstream, ok};
 pub(crate) use wait::{PATIENCE, eventually};

@@ -47,6 +47,11 @@ impl Proxy {
         tcp(&self.running.addresses()[0])
     }
 
+    /// Where its listener of this number is.
+    pub(crate) fn address_of(&self, listener: usize) -> SocketAddr {
+        tcp(&self.running.addresses()[listener])
+    }
+
     /// Asks on a connection of its own.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Response {

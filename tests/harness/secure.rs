@@ -8,13 +8,15 @@ use std::thread;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+
+use super::{Client, PATIENCE};
 
 /// Who issues certificates, with a folder for them.
 pub(crate) struct Authority {
@@ -45,9 +47,21 @@ impl Authority {
 
     /// A certificate for a host name or an address.
     pub(crate) fn issue(&self, name: &str) -> Identity {
-        let pair = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-        let certificate = params.signed_by(&pair, &self.issuer).expect("a certificate");
+        self.issue_for(&[name], |_| ())
+    }
+
+    /// A certificate for these names, and with what else is said.
+    pub(crate) fn issue_for(&self, names: &[&str], say: impl FnOnce(&mut CertificateParams)) -> Identity {
+        self.sign(&KeyPair::generate().expect("a key"), names, say)
+    }
+
+    /// A certificate for this key.
+    pub(crate) fn sign(&self, pair: &KeyPair, names: &[&str], say: impl FnOnce(&mut CertificateParams)) -> Identity {
+        let name = names[0];
+        let mut params =
+            CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).expect("names");
+        say(&mut params);
+        let certificate = params.signed_by(pair, &self.issuer).expect("a certificate");
         let file = |kind: &str| self.folder.path().join(format!("{name}.{kind}"));
         let identity = Identity { cert: file("pem"), key: file("key") };
         std::fs::write(&identity.cert, certificate.pem()).expect("a file");
@@ -75,6 +89,75 @@ impl Authority {
         let mut config = builder.with_single_cert(chain, key).expect("they fit");
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         Arc::new(config)
+    }
+}
+
+impl Identity {
+    /// The certificate itself.
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_file(&self.cert).expect("a certificate")
+    }
+
+    /// Takes the place of another one's files.
+    pub(crate) fn replace(&self, other: &Self) {
+        for (new, old) in [(&self.cert, &other.cert), (&self.key, &other.key)] {
+            std::fs::copy(new, old).expect("a file");
+        }
+    }
+}
+
+/// As whom a test connects over TLS, and to whom.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    /// Sessions that it can go on with are kept in here.
+    pub(crate) config: ClientConfig,
+    name: ServerName<'static>,
+}
+
+impl Caller {
+    /// One that trusts an authority and asks for this name, or for none with an address.
+    pub(crate) fn to(name: &str, authority: &Authority) -> Self {
+        Self::with(name, authority, rustls::ALL_VERSIONS, None)
+    }
+
+    /// The same by these versions, and showing this certificate.
+    pub(crate) fn with(
+        name: &str,
+        authority: &Authority,
+        versions: &[&'static SupportedProtocolVersion],
+        shown: Option<&Identity>,
+    ) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.issuer.der().clone()).expect("a certificate");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions);
+        let builder = builder.expect("versions").with_root_certificates(roots);
+        let config = match shown {
+            None => builder.with_no_client_auth(),
+            Some(shown) => {
+                let key = PrivateKeyDer::from_pem_file(&shown.key).expect("a key");
+                builder.with_client_auth_cert(vec![shown.der()], key).expect("they fit")
+            }
+        };
+        Self { config, name: ServerName::try_from(name.to_owned()).expect("a name") }
+    }
+
+    /// Offers these protocols by ALPN.
+    pub(crate) fn offering(mut self, protocols: &[&str]) -> Self {
+        self.config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        self
+    }
+
+    /// Connects and shakes hands.
+    pub(crate) fn connect(&self, address: SocketAddr) -> std::io::Result<Client> {
+        let tcp = std::net::TcpStream::connect(address)?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        let session = ClientConnection::new(Arc::new(self.config.clone()), self.name.clone());
+        let mut stream = StreamOwned::new(session.expect("a session"), tcp);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(Client::over_tls(stream))
     }
 }
 

@@ -20,7 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
@@ -45,6 +46,8 @@ pub(crate) struct Admission {
     room: Notify,
     clients: Clients,
     pub(crate) memory: Memory,
+    /// Turns for TLS handshakes, and how many there are.
+    handshakes: Mutex<(usize, Arc<Semaphore>)>,
     refused: AtomicU64,
     told: [Seldom; 2],
 }
@@ -87,6 +90,7 @@ impl Admission {
             room: Notify::new(),
             clients: Clients::default(),
             memory: Memory::default(),
+            handshakes: Mutex::new((0, Arc::new(Semaphore::new(0)))),
             refused: AtomicU64::new(0),
             told: Default::default(),
         };
@@ -100,6 +104,13 @@ impl Admission {
         self.max.store(max, Relaxed);
         self.clients.set_max(config.max_connections_per_client);
         self.memory.set_limit(config.memory_limit);
+        let mut handshakes = self.handshakes.lock();
+        if handshakes.0 != config.max_handshakes {
+            // Who waits for the old ones gets one of them; those are not counted against the new.
+            let turns = Semaphore::new(config.max_handshakes.min(Semaphore::MAX_PERMITS));
+            *handshakes = (config.max_handshakes, Arc::new(turns));
+        }
+        drop(handshakes);
         self.room.notify_waiters();
     }
 
@@ -120,6 +131,13 @@ impl Admission {
             self.wait(make_room).await;
         }
         Ok(Place { admission: self.clone(), _client: client })
+    }
+
+    /// Waits for the turn of a TLS handshake, which lasts until what is answered is dropped.
+    pub(crate) async fn handshake(&self) -> Option<OwnedSemaphorePermit> {
+        let turns = self.handshakes.lock().1.clone();
+        // Nobody closes it.
+        turns.acquire_owned().await.ok()
     }
 
     fn enter_client(self: &Arc<Self>, client: Client) -> Result<ClientPlace, TooMany> {

@@ -5,8 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::demands::RedirectHttps;
 use super::fault::{BadValue, Fault};
 use super::reader::Reader;
+use super::server_tls::ServerTls;
 use super::settings::Place;
 use super::value;
 
@@ -21,6 +23,10 @@ pub enum ListenAddress {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
     pub address: ListenAddress,
+    /// TLS of which the proxy is the server; absent: none.
+    pub tls: Option<ServerTls>,
+    /// Whether requests are sent to where there is TLS; absent: they are served.
+    pub redirect_https: Option<RedirectHttps>,
 }
 
 impl Listener {
@@ -46,8 +52,14 @@ impl Listener {
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         reader.word("protocol", &[("http", Some(())), ("tcp", None), ("udp", None)]);
-        reader.later(&["tls", "proxy_protocol", "upstream"]);
-        Some(Self { address: ListenAddress::read(reader)? })
+        reader.later(&["proxy_protocol", "upstream"]);
+        let tls = ServerTls::read(reader, "tls");
+        let redirect_https = RedirectHttps::read(reader, "redirect_https");
+        if tls.is_some() && redirect_https.is_some() {
+            let message = "who comes here has TLS already, so that `redirect_https` would go round in a circle";
+            reader.scope.fault(Fault::new(reader.place_of("redirect_https"), message));
+        }
+        Some(Self { address: ListenAddress::read(reader)?, tls, redirect_https })
     }
 }
 

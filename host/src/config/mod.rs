@@ -9,6 +9,7 @@ mod action;
 mod admin;
 mod answer;
 mod check;
+mod demands;
 mod endpoint;
 mod error_pages;
 mod fallback;
@@ -27,6 +28,7 @@ mod reader;
 mod retry;
 mod route;
 mod server;
+mod server_tls;
 mod settings;
 mod slow_start;
 mod tls;
@@ -45,6 +47,7 @@ pub use access_log::{AccessLog, AccessLogFormat};
 pub use action::Action;
 pub use admin::Admin;
 pub use answer::{Answer, Content};
+pub use demands::{ClientHeaders, Demands, RedirectHttps};
 pub use endpoint::{Endpoint, EndpointAddress};
 pub use error_pages::{ErrorPage, ErrorPages};
 pub use fallback::{Condition, Conditions, Fallback, FallbackAction};
@@ -62,6 +65,7 @@ pub use plugin::{BUILTIN, OnFailure, PROBATION, Plugin, PluginKind, PluginUse};
 pub use retry::{Budget, Retry};
 pub use route::{HostPattern, PathPattern, Route};
 pub use server::Server;
+pub use server_tls::{Certificate, ClientAuth, ServerTls, TlsVersion};
 pub use settings::{Place, Setting, Settings};
 pub use slow_start::SlowStart;
 pub use tls::ClientTls;
@@ -92,6 +96,18 @@ pub struct Config {
 }
 
 impl Config {
+    /// What a listener wants of every request. What one of them tells endpoints of certificates, no client of another
+    /// may claim.
+    pub fn demands(&self, listener: &Listener) -> Demands {
+        let sets = |listener: &Listener| listener.tls.as_ref().is_some_and(|tls| tls.client_headers);
+        let client_headers = match (sets(listener), self.listeners.iter().any(sets)) {
+            (true, _) => ClientHeaders::Set,
+            (false, true) => ClientHeaders::Removed,
+            (false, false) => ClientHeaders::Kept,
+        };
+        Demands { redirect_https: listener.redirect_https, client_headers }
+    }
+
     /// Reads a file.
     ///
     /// # Errors

@@ -63,6 +63,9 @@ pub struct Server {
     /// Connections of one client at a time (at least 1); absent: no limit. A client is an IPv4 address, or an IPv6
     /// network of 64 bits. Further ones are closed at once.
     pub max_connections_per_client: Option<u32>,
+    /// TLS handshakes at a time, over all listeners and workers (4096; 1 to 10000000). Further ones wait for one of them
+    /// to end, within their `handshake_timeout`.
+    pub max_handshakes: usize,
     /// Memory of this process above which new requests get 503 with `Retry-After` and new connections wait ("2GiB"; 16
     /// MiB to 1 PiB); absent: no limit. It ends at nine tenths of it.
     pub memory_limit: Option<u64>,
@@ -92,6 +95,7 @@ impl Default for Server {
             maintenance: Maintenance::default(),
             max_connections: None,
             max_connections_per_client: None,
+            max_handshakes: 4096,
             memory_limit: None,
             http2: Http2::default(),
         }
@@ -126,6 +130,7 @@ impl Server {
         reader.set_size("max_target_size", 64..=16 << 20, &mut server.max_target_size);
         server.max_connections = reader.number("max_connections", 1..=10_000_000);
         server.max_connections_per_client = reader.number("max_connections_per_client", 1..=i64::from(i32::MAX));
+        reader.set_number("max_handshakes", 1..=10_000_000, &mut server.max_handshakes);
         server.memory_limit = reader.size("memory_limit", 16 << 20..=1 << 50);
         server.client_min_rate = reader.size("client_min_rate", 1..=1 << 30);
         server.max_body_size = reader.size("max_body_size", 0..=u64::MAX);

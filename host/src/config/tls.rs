@@ -73,7 +73,7 @@ impl ClientTls {
 }
 
 /// The path of a file.
-struct File(PathBuf);
+pub(super) struct File(pub(super) PathBuf);
 
 impl Read for File {
     fn read(value: &Value, scope: &Scope<'_>) -> Option<Self> {

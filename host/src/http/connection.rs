@@ -90,9 +90,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place
             Next::End(After::Keep | After::Discard | After::Close) => break,
             Next::End(After::Abort) => {
                 client.abort();
-                break;
+                return;
             }
         }
+    }
+    // What has ended in order says so where that can be told from what was cut off.
+    if client.has_farewell() {
+        let _ = poll_fn(|cx| client.poll_shutdown(cx)).await;
     }
 }
 

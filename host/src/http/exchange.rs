@@ -22,7 +22,7 @@ use crate::http::site::{self, Route, Site};
 use crate::http::tunnel::{TunnelEnd, tunnel};
 use crate::http::upload::{Upload, UploadError};
 use crate::http::worker::Worker;
-use crate::http::{forwarded, pages, respond, send_head};
+use crate::http::{forwarded, front, pages, respond, send_head};
 use crate::net::Transport;
 use crate::upstream::{Response, UpstreamError, watch};
 
@@ -73,14 +73,19 @@ pub(crate) async fn serve(
     upload: &mut Upload,
 ) -> After {
     let mut sent = Sent::default();
-    let route = site.route(exchange).cloned();
+    let redirect = front::redirect(exchange);
+    let route = site.route(exchange).filter(|_| redirect.is_none()).cloned();
     if let Some(route) = &route {
         exchange.route = route.name.clone();
     }
-    let served = match (site.closed(route.as_deref(), exchange), &route) {
-        (Some(refusal), _) => Err(ExchangeError::Maintenance(refusal)),
-        (None, Some(route)) => answer(&site, route, client, exchange, upload, &mut sent).await,
-        (None, None) => Err(ExchangeError::NoRoute),
+    let served = match (redirect, site.closed(route.as_deref(), exchange), &route) {
+        (Some(Ok(answer)), ..) => {
+            local(client, exchange, upload, &answer, None, &mut sent).await.map(|()| Served::Answered)
+        }
+        (Some(Err(error)), ..) => Err(error),
+        (None, Some(refusal), _) => Err(ExchangeError::Maintenance(refusal)),
+        (None, None, Some(route)) => answer(&site, route, client, exchange, upload, &mut sent).await,
+        (None, None, None) => Err(ExchangeError::NoRoute),
     };
     let (ledger, metrics) = (site.ledger.clone(), route.as_ref().map(|route| route.metrics.clone()));
     let (after, error) = match served {
@@ -120,6 +125,7 @@ async fn answer(
         exchange.upstream = upstream.name().clone();
     }
     forwarded::describe(exchange);
+    front::describe_client(exchange);
     let deadline = route.timeout.map(|timeout| exchange.started + timeout);
     for filter in route.filters.iter().map(|filter| filter.get()).filter(|filter| filter.sides().request) {
         if let Some(answer) = site::flow(filter.on_request(exchange))? {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config::Demands;
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::net::peer::Security;
 use crate::upstream::endpoint::EndpointId;
@@ -36,6 +37,8 @@ pub struct Facts {
     pub secure: bool,
     /// What its TLS handshake came to, where this proxy made it.
     pub security: Option<Arc<Security>>,
+    /// What the listener it came in at wants of it.
+    pub demands: Option<Arc<Demands>>,
     /// The name of the route that matched; empty before.
     pub route: Arc<str>,
     /// The name of the upstream the request goes to; empty when to none.
@@ -106,6 +109,7 @@ impl Facts {
             client,
             secure,
             security: None,
+            demands: None,
             route: nothing.clone(),
             upstream: nothing.clone(),
             endpoint: nothing,
@@ -130,7 +134,7 @@ impl Facts {
         self.request.clear();
         self.response.clear();
         (self.client, self.secure) = (client, secure);
-        self.security = None;
+        (self.security, self.demands) = (None, None);
         self.key = None;
         self.tried.clear();
         self.appended.clear();
@@ -187,8 +191,10 @@ impl Facts {
         std::str::from_utf8(digits).expect("hexadecimal digits")
     }
 
+    /// A note that was left, or what is known of the client's TLS under that name, see [`Security::note`].
     pub fn note(&self, name: &str) -> Option<&[u8]> {
-        self.notes.iter().find(|(n, _)| n == name).map(|(_, value)| &value[..])
+        let left = self.notes.iter().find(|(n, _)| n == name).map(|(_, value)| &value[..]);
+        left.or_else(|| self.security.as_ref()?.note(name).map(str::as_bytes))
     }
 
     /// Leaves a note, or drops it when [`MAX_NOTES`] or [`MAX_NOTE_BYTES`] would be passed.

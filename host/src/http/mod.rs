@@ -6,6 +6,7 @@ mod exchange;
 pub mod facts;
 pub(crate) mod fallback;
 mod forwarded;
+mod front;
 pub mod h1;
 pub(crate) mod h2;
 pub mod head;

@@ -197,6 +197,7 @@ impl Worker {
             None => Exchange::new(Facts::new(client, secure)),
         };
         exchange.security.clone_from(&peer.security);
+        exchange.demands.clone_from(&peer.demands);
         exchange
     }
 

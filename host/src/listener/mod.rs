@@ -2,6 +2,7 @@
 
 mod bind;
 mod door;
+mod handshake;
 mod inherit;
 
 use std::io;

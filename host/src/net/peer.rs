@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::config::Demands;
+
 /// What is known of who connected, from the first byte on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Peer {
@@ -10,6 +12,8 @@ pub(crate) struct Peer {
     pub(crate) address: Option<SocketAddr>,
     /// How it proved itself and agreed on secrecy; `None` without TLS.
     pub(crate) security: Option<Arc<Security>>,
+    /// What the listener it came to wants of its requests; `None`: nothing.
+    pub(crate) demands: Option<Arc<Demands>>,
 }
 
 /// What a TLS handshake came to.
@@ -38,9 +42,27 @@ pub struct ClientCertificate {
     pub fingerprint: String,
 }
 
+impl Security {
+    /// What rewriters know it by: the notes `tls-version`, `tls-cipher`, `tls-server-name` and, where the client has shown
+    /// a certificate, `tls-client-subject`, `-issuer`, `-serial` and `-fingerprint`.
+    pub fn note(&self, name: &str) -> Option<&str> {
+        let client = || self.client.as_ref();
+        Some(match name.strip_prefix("tls-")? {
+            "version" => self.version,
+            "cipher" => self.cipher,
+            "server-name" => self.server_name.as_deref()?,
+            "client-subject" => &client()?.subject,
+            "client-issuer" => &client()?.issuer,
+            "client-serial" => &client()?.serial,
+            "client-fingerprint" => &client()?.fingerprint,
+            _ => return None,
+        })
+    }
+}
+
 impl Peer {
     pub(crate) fn at(address: SocketAddr) -> Self {
-        Self { address: Some(address), security: None }
+        Self { address: Some(address), ..Self::default() }
     }
 
     /// Its address without the port, IPv4 as such.

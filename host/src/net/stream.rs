@@ -58,7 +58,12 @@ impl Stream {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
             Self::Rewound(rewound) if rewound.is_used_up() => rewound.stream.poll_readable(cx),
-            Self::Tls(_) | Self::Rewound(_) | Self::Accepted(_) | Self::Opened(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => {
+                let (carrier, session) = stream.get_ref();
+                // What it has received already it gives without the carrier.
+                if session.wants_read() { carrier.poll_readable(cx) } else { Poll::Ready(Ok(())) }
+            }
+            Self::Rewound(_) | Self::Accepted(_) | Self::Opened(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -158,9 +163,37 @@ impl Stream {
 
     /// Whether HTTP/2 was agreed on in a TLS handshake.
     pub(crate) fn is_http2(&self) -> bool {
+        self.negotiated() == Some(b"h2")
+    }
+
+    /// What was agreed on by ALPN (RFC 7301), if anything was.
+    pub(crate) fn negotiated(&self) -> Option<&[u8]> {
         match self {
-            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-            _ => false,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            Self::Rewound(rewound) => rewound.stream.negotiated(),
+            Self::Tcp(_) | Self::Unix(_) | Self::Accepted(_) | Self::Opened(_) => None,
+        }
+    }
+
+    /// Whether TLS is what carries it.
+    pub(crate) fn is_tls(&self) -> bool {
+        match self {
+            Self::Tls(_) => true,
+            Self::Rewound(rewound) => rewound.stream.is_tls(),
+            Self::Tcp(_) | Self::Unix(_) | Self::Accepted(_) | Self::Opened(_) => false,
+        }
+    }
+
+    /// Waits for the next byte and leaves it where it is. `None`: at the end, or where nothing can be looked at
+    /// beforehand.
+    pub(crate) async fn peek(&self) -> io::Result<Option<u8>> {
+        let mut byte = [0];
+        match self {
+            Self::Tcp(stream) => Ok((stream.peek(&mut byte).await? > 0).then_some(byte[0])),
+            Self::Rewound(rewound) if !rewound.is_used_up() => Ok(rewound.bytes.get(rewound.read).copied()),
+            Self::Rewound(rewound) => Box::pin(rewound.stream.peek()).await,
+            Self::Unix(stream) => stream.readable().await.map(|()| None),
+            Self::Tls(_) | Self::Accepted(_) | Self::Opened(_) => Ok(None),
         }
     }
 

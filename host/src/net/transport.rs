@@ -218,8 +218,30 @@ impl Transport {
     }
 
     /// Says that nothing more will be sent.
+    ///
+    /// # Errors
+    /// `TimedOut` when the peer does not take what goes before that.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.poll_shutdown(cx)
+        match self.stream.poll_shutdown(cx) {
+            Poll::Ready(result) => {
+                self.write_due = None;
+                Poll::Ready(result)
+            }
+            Poll::Pending => self.poll_write_due(cx).map(Err),
+        }
+    }
+
+    /// Whether its peer has to be told of an orderly end, as TLS wants it (RFC 8446 section 6.1).
+    pub(crate) fn has_farewell(&self) -> bool {
+        self.stream.is_tls()
+    }
+
+    /// Says so as far as that can be done at once.
+    pub(crate) fn part(&mut self) {
+        if self.stream.is_tls() {
+            // Who takes not even so much has not been listening.
+            let _ = self.stream.poll_shutdown(&mut Context::from_waker(Waker::noop()));
+        }
     }
 
     /// Waits for the first bytes of what comes next, until `due`. Holds no memory meanwhile.

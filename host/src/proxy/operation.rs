@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::proxy::generations::{Generations, History};
 use crate::proxy::parts::Parts;
@@ -26,6 +26,8 @@ use crate::proxy::turnover::Turnover;
 
 /// Time between two looks at files and probations.
 const LOOK: Duration = Duration::from_millis(200);
+/// Looks of which one is at the files of certificates, of which there may be thousands.
+const CERTIFICATES: u32 = 5;
 
 /// What the control thread does about what serves.
 pub(super) struct Operation {
@@ -44,7 +46,8 @@ impl Operation {
 
     /// Looks after plugins and the configuration until it is dropped. `reread` asks for all files to be read again.
     pub(super) async fn run(self: Arc<Self>, reread: Arc<Notify>) {
-        let mut watched = Watched::default();
+        let (mut watched, mut certificates) = (Watched::default(), Watched::default());
+        let mut count = 0;
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -59,7 +62,8 @@ impl Operation {
                 }
                 _ = looks.tick() => {
                     let parts = self.running.parts();
-                    for (what, path) in watched.changed(&parts) {
+                    let changed = watched.changed(watched_files(&parts)).into_iter();
+                    for (path, what) in changed.flat_map(|(path, held)| held.into_iter().map(move |what| (path.clone(), what))) {
                         let operation = self.clone();
                         tokio::task::spawn_local(async move {
                             match what {
@@ -67,6 +71,14 @@ impl Operation {
                                 File::Config => operation.reload_changed().await,
                             }
                         });
+                    }
+                    count = (count + 1) % CERTIFICATES;
+                    if count == 0 {
+                        // A certificate and its key mostly change together, and fit only then.
+                        let changed = certificates.changed(certificate_files(&parts));
+                        if !changed.is_empty() {
+                            tokio::task::spawn_blocking(move || read_certificates(&parts, &changed));
+                        }
                     }
                     self.turnover.judge().await;
                     self.generations.look();
@@ -105,6 +117,26 @@ impl Operation {
     }
 }
 
+/// Has listeners that were built from these files show what they hold now.
+fn read_certificates(parts: &Parts, changed: &[(PathBuf, ())]) {
+    for (listener, acceptor) in parts.config.listeners.iter().zip(&parts.acceptors) {
+        let Some(acceptor) = acceptor else { continue };
+        if !acceptor.settings().files().any(|file| changed.iter().any(|(path, ())| path == file)) {
+            continue;
+        }
+        let address = &listener.address;
+        match acceptor.reread() {
+            Ok(true) => info!(%address, "new connections get the changed certificates"),
+            Ok(false) => {}
+            Err(faults) => {
+                for (_, error) in faults {
+                    warn!(%address, %error, "the changed certificates are not taken over: those before them stay");
+                }
+            }
+        }
+    }
+}
+
 /// The watched files, with their stamps when they were looked at last and when they were read.
 #[derive(Default)]
 struct Watched(HashMap<PathBuf, (Option<Stamp>, Option<Stamp>)>);
@@ -115,17 +147,31 @@ enum File {
     Config,
 }
 
+/// The files whose changes the configuration wants to take over by themselves.
+fn watched_files(parts: &Parts) -> HashMap<PathBuf, Vec<File>> {
+    let config = &parts.config;
+    let own = config.file.iter().filter(|_| config.server.watch).map(|file| (file, File::Config));
+    let plugins = config.plugins.iter().filter(|plugin| plugin.watch);
+    let plugins = plugins.filter_map(|plugin| Some((plugin.path.as_ref()?, File::Plugin(plugin.name.clone()))));
+    let mut files = HashMap::<PathBuf, Vec<File>>::new();
+    for (path, file) in own.chain(plugins) {
+        files.entry(path.clone()).or_default().push(file);
+    }
+    files
+}
+
+/// The files that listeners are secured with.
+fn certificate_files(parts: &Parts) -> HashMap<PathBuf, ()> {
+    let secured = parts.config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    secured.flat_map(|tls| tls.files()).map(|file| (file.clone(), ())).collect()
+}
+
 impl Watched {
     /// The files that have changed, and did not change any further since the last look: a file that is being written
     /// is left alone until it is whole.
-    fn changed(&mut self, parts: &Parts) -> Vec<(File, PathBuf)> {
-        let config = &parts.config;
-        let own = config.file.iter().filter(|_| config.server.watch).map(|file| (File::Config, file.clone()));
-        let plugins = config.plugins.iter().filter(|plugin| plugin.watch);
-        let plugins = plugins.filter_map(|plugin| Some((File::Plugin(plugin.name.clone()), plugin.path.clone()?)));
-        let watched: Vec<_> = own.chain(plugins).collect();
-        self.0.retain(|path, _| watched.iter().any(|(_, known)| known == path));
-        watched.into_iter().filter(|(_, path)| self.has_changed(path)).collect()
+    fn changed<F>(&mut self, watched: HashMap<PathBuf, F>) -> Vec<(PathBuf, F)> {
+        self.0.retain(|path, _| watched.contains_key(path));
+        watched.into_iter().filter(|(path, _)| self.has_changed(path)).collect()
     }
 
     fn has_changed(&mut self, path: &Path) -> bool {

@@ -20,7 +20,7 @@ use crate::admission::Keyed;
 use crate::checks;
 use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings, UpstreamProtocol};
 use crate::http::maintenance::Maintenance;
-use crate::net::tls::Connector;
+use crate::net::tls::{Acceptor, Connector, HTTP1, HTTP2, Tickets};
 use crate::plugins::{
     Kind, Limits, Member, Plugin, PluginError, PluginHost, Surroundings, UpstreamNames, Use, builtin, verify_digest,
 };
@@ -36,6 +36,10 @@ pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) workers: usize,
     pub(crate) router: Arc<Router>,
+    /// By listener: what its connections are made secure with.
+    pub(crate) acceptors: Vec<Option<Arc<Acceptor>>>,
+    /// Common to all configurations.
+    pub(crate) tickets: Arc<Tickets>,
     /// In the order of the configuration.
     pub(crate) upstreams: Vec<Arc<Shared>>,
     /// The switches of routes, common to all configurations.
@@ -94,6 +98,8 @@ impl Parts {
             kept: HashSet::new(),
             faults: Vec::new(),
         };
+        let tickets = before.map(|before| before.tickets.clone()).unwrap_or_default();
+        let acceptors = builder.acceptors(&tickets);
         let upstreams: Vec<_> = config.upstreams.iter().map(|upstream| builder.upstream(upstream)).collect();
         let mut blueprints: Vec<_> =
             (0..workers).map(|_| Blueprint { upstreams: Vec::new(), rewriters: Vec::new() }).collect();
@@ -117,7 +123,8 @@ impl Parts {
         };
         let keyed = config.routes.iter().map(|route| keyed(route, before)).collect();
         let placed = Mutex::new(placed);
-        let parts = Self { config, workers, router, upstreams, maintenance, keyed, placed, names: all_names };
+        let names = all_names;
+        let parts = Self { config, workers, router, acceptors, tickets, upstreams, maintenance, keyed, placed, names };
         Ok(Built { parts, blueprints, kept })
     }
 
@@ -214,6 +221,27 @@ struct Builder<'c> {
 }
 
 impl Builder<'_> {
+    /// What the listeners' connections are made secure with, from the files as they are now.
+    fn acceptors(&mut self, tickets: &Arc<Tickets>) -> Vec<Option<Arc<Acceptor>>> {
+        let before = self.before.as_ref().map(|before| before.parts.acceptors.iter().flatten().cloned().collect());
+        let before: Vec<_> = before.unwrap_or_default();
+        let mut acceptors = Vec::new();
+        for listener in &self.config.listeners {
+            let built = listener.tls.as_ref().map(|tls| Acceptor::build(tls, &[HTTP2, HTTP1], tickets, &before));
+            acceptors.push(match built {
+                None => None,
+                Some(Ok(acceptor)) => Some(acceptor),
+                Some(Err(faults)) => {
+                    for (place, error) in faults {
+                        self.fault(place, format!("tls of the listener on `{}`: {error}", listener.address));
+                    }
+                    None
+                }
+            });
+        }
+        acceptors
+    }
+
     fn upstream(&mut self, upstream: &config::Upstream) -> Arc<Shared> {
         let before = self.before.as_ref().and_then(|before| before.upstream(&upstream.name));
         let targets: Vec<_> =

@@ -14,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::config;
 use crate::http::worker::Worker;
 use crate::listener::{Bound, Door, Listener};
+use crate::net::tls::Acceptor;
 use crate::proxy::assembly::assemble;
 use crate::proxy::blueprint::Blueprint;
 use crate::proxy::orders::{Order, obey};
@@ -238,7 +240,11 @@ impl Post {
 
 /// What connections are met with, in the order of the listeners.
 fn doors(parts: &Parts) -> Vec<Rc<Door>> {
-    parts.config.listeners.iter().cloned().map(Door::new).collect()
+    let listeners = parts.config.listeners.iter().zip(&parts.acceptors);
+    let door = |(listener, acceptor): (&config::Listener, &Option<Arc<Acceptor>>)| {
+        Door::new(listener.clone(), acceptor.clone(), parts.config.demands(listener))
+    };
+    listeners.map(door).collect()
 }
 
 /// Tells of a panic.

@@ -44,6 +44,7 @@ pub struct WorkerMetrics {
     /// Requests that met no route, malformed ones among them. They are written with an empty route.
     pub unrouted: RouteMetrics,
     timeouts: [Counter; Timeout::ALL.len()],
+    handshakes: [Counter; Handshake::ALL.len()],
     // Locked when parts are built and when someone scrapes, never on the request path.
     routes: Mutex<BTreeMap<Arc<str>, Arc<RouteMetrics>>>,
     upstreams: Mutex<BTreeMap<Arc<str>, Arc<UpstreamMetrics>>>,
@@ -102,9 +103,19 @@ pub struct UpstreamMetrics {
     name: Arc<str>,
 }
 
+/// How a TLS handshake with a client ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    Full,
+    /// It went on with an earlier session.
+    Resumed,
+    Failed,
+}
+
 /// A timeout of the configuration that has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timeout {
+    ClientHandshake,
     ClientHeader,
     ClientBody,
     ClientSend,
@@ -246,6 +257,15 @@ impl Metrics {
         out.sample(&[], sum(|worker| worker.connections_accepted.value()));
         out.family("staunch_listener_connections_active", Kind::Gauge, "Connections from clients that are open.");
         out.sample(&[], sum(|worker| worker.connections_active.value()));
+        out.family(
+            "staunch_listener_tls_handshakes_total",
+            Kind::Counter,
+            "TLS handshakes with clients, by their end.",
+        );
+        for handshake in Handshake::ALL {
+            let ended: u64 = self.workers.iter().map(|worker| worker.handshakes[handshake as usize].value()).sum();
+            out.sample(&[("outcome", handshake.name())], ended);
+        }
         out.family("staunch_http_timeouts_total", Kind::Counter, "Timeouts that have passed, by their name.");
         for (index, timeout) in Timeout::ALL.into_iter().enumerate() {
             let passed: u64 = self.workers.iter().map(|worker| worker.timeouts[index].value()).sum();
@@ -392,6 +412,10 @@ impl WorkerMetrics {
         OpenConnection(self.clone())
     }
 
+    pub fn shook_hands(&self, handshake: Handshake) {
+        self.handshakes[handshake as usize].increment();
+    }
+
     pub fn timed_out(&self, timeout: Timeout) {
         self.timeouts[timeout as usize].increment();
     }
@@ -508,8 +532,21 @@ impl UpstreamMetrics {
 /// The module whose events are told here, for who filters by it.
 const TARGET: &str = "staunch::upstream";
 
+impl Handshake {
+    const ALL: [Self; 3] = [Self::Full, Self::Resumed, Self::Failed];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Resumed => "resumed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 impl Timeout {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
+        Self::ClientHandshake,
         Self::ClientHeader,
         Self::ClientBody,
         Self::ClientSend,
@@ -526,6 +563,7 @@ impl Timeout {
     /// As the access log calls an exchange that it ended.
     pub fn error(self) -> &'static str {
         match self {
+            Self::ClientHandshake => "client_handshake_timeout",
             Self::ClientHeader => "client_header_timeout",
             Self::ClientBody => "client_body_timeout",
             Self::ClientSend => "client_send_timeout",

@@ -1,14 +1,21 @@
 //! TLS (RFC 8446, RFC 5246): connections are made secure, as their client or their server.
 //!
-//! Everything that can be wrong with files is told when a [`Connector`] is built; what is left for a connection is what
+//! Everything that can be wrong with files is told when a [`Connector`] or an [`Acceptor`] is built; what is left for a connection is what
 //! only its peer decides.
 
+mod chooser;
 mod client;
 mod files;
+mod name;
+mod ocsp;
+mod server;
+mod tickets;
 
 use crate::net::Stream;
 
 pub(crate) use client::Connector;
+pub(crate) use server::{Acceptor, Faulty, security};
+pub(crate) use tickets::Tickets;
 
 /// A connection that TLS runs over, as its client or its server.
 pub(crate) type Secured = tokio_rustls::TlsStream<Stream>;
