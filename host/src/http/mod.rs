@@ -9,6 +9,8 @@ mod forwarded;
 mod front;
 pub mod h1;
 pub(crate) mod h2;
+#[cfg(feature = "http3")]
+pub(crate) mod h3;
 pub mod head;
 pub(crate) mod heads;
 mod idle;

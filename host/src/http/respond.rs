@@ -11,7 +11,7 @@ use crate::http::facts::Exchange;
 use crate::http::h1::{self, ConnectionOption, Encoding, ResponseOptions};
 use crate::http::head::Version;
 use crate::http::upload::ClientFault;
-use crate::http::{pages, send_head};
+use crate::http::{front, pages, send_head};
 
 /// The answer to a failed exchange. One without a body gets the error page for its status, or the status in words.
 pub(crate) fn failure(error: &ExchangeError) -> Option<LocalResponse> {
@@ -63,6 +63,7 @@ pub(crate) async fn send(
     if let Some(page) = page {
         response.fields.append(b"content-type", page.content_type.as_bytes());
     }
+    front::announce(exchange);
     client.transport.latest = None;
     let mut body = page.map_or(&answer.body[..], |page| &page.body.0);
     let length = body.len() as u64;

@@ -14,6 +14,8 @@ mod tickets;
 use crate::net::Stream;
 
 pub(crate) use client::Connector;
+#[cfg(feature = "http3")]
+pub(crate) use server::security_of_quic;
 pub(crate) use server::{Acceptor, Faulty, security};
 pub(crate) use tickets::Tickets;
 
