@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use rustls::HandshakeKind;
 
-use crate::harness::{ADMIN, Authority, Identity, Proxy, Upstream, ok, quoted};
+use crate::harness::{ADMIN, Authority, End, Identity, Proxy, Upstream, eventually, ok, quoted};
 
 /// An upstream of these endpoints with this for `tls`, and further keys.
 fn secure<const N: usize>(endpoints: [&Upstream; N], tls: &str, more: &str) -> String {
@@ -114,6 +114,25 @@ fn a_secure_connection_is_kept_and_used_again() {
     }
 
     assert_eq!((origin.requests(), origin.connections()), (10, 1));
+}
+
+#[test]
+fn an_endpoint_hears_that_an_idle_connection_ends() {
+    let authority = Authority::new();
+    let ends = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = ends.clone();
+    let origin = Upstream::secure(authority.server(&authority.issue("127.0.0.1"), &[], false), move |talk| {
+        while talk.request().is_some() {
+            talk.send(ok("x"));
+        }
+        seen.lock().expect("nobody panics").push(talk.end());
+    });
+    let tls = format!("{{ ca = {} }}", quoted(&authority.ca()));
+    let proxy = Proxy::with(&secure([&origin], &tls, "keepalive_timeout = \"1ms\"\n"));
+
+    assert_eq!(proxy.get("/").status, 200);
+
+    eventually(|| *ends.lock().expect("nobody panics") == [End::Closed]);
 }
 
 #[test]

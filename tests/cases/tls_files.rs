@@ -135,12 +135,14 @@ fn changed_files_that_are_no_good_change_nothing() {
 
     // A key without its certificate, which is there a while later.
     std::fs::copy(&other.key, &first.key).expect("a file");
-    for _ in 0..100 {
-        assert_eq!(shown("a.example"), Some(before.clone()));
-    }
+    let changes = |outcome| format!("staunch_listener_certificate_changes_total{{outcome=\"{outcome}\"}}");
+    eventually(|| proxy.metric(&changes("refused")) == 1.0);
+    assert_eq!((shown("a.example"), shown("b.example")), (Some(before), None));
     std::fs::copy(&other.cert, &first.cert).expect("a file");
 
     eventually(|| shown("b.example") == Some(other.der()));
+    proxy.assert_counted(&changes("taken_over"), 1.0);
+    proxy.assert_counted(&changes("refused"), 1.0);
 }
 
 #[test]

@@ -301,3 +301,36 @@ impl Write for Bytewise {
         self.0.flush()
     }
 }
+
+#[test]
+fn the_example_runs() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("staunch.toml");
+    std::fs::create_dir(folder.path().join("tls")).expect("a folder");
+    let place = |name: &str, identity: &Identity| {
+        let file = |end: &str| folder.path().join("tls").join(format!("{name}.{end}"));
+        identity.replace(&Identity { cert: file("pem"), key: file("key") });
+    };
+    let client = authority.issue("alice");
+    place("default", &authority.issue("default.example"));
+    place("shop", &authority.issue("shop.example"));
+    place("staunch", &authority.issue("staunch.internal"));
+    std::fs::copy(authority.ca(), folder.path().join("tls/internal-ca.pem")).expect("a file");
+    let origin = Upstream::secure(authority.server(&authority.issue("shop.internal"), &[], true), |talk| {
+        while let Some(request) = talk.request() {
+            talk.send(crate::harness::ok(request.field("x-client-cert-subject").unwrap_or("nobody")));
+        }
+    });
+    let text = include_str!("../../examples/tls.toml")
+        .replace("127.0.0.1:8080", "127.0.0.1:0")
+        .replace("127.0.0.1:8443", "127.0.0.1:0")
+        .replace("127.0.0.1:9443", &origin.to_string());
+    let proxy = Proxy::start(&text, Some(&file)).expect("it is fine");
+
+    for (shown, told) in [(None, "nobody"), (Some(&client), "CN=rcgen self signed cert")] {
+        let caller = Caller::with("shop.example", &authority, &[&TLS13], shown);
+        assert_eq!(caller.connect(proxy.address_of(1)).expect("it agrees").get("/").text(), told);
+    }
+    assert_eq!(proxy.get("/x").field("location"), Some("https://test:8443/x"));
+}

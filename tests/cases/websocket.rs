@@ -196,15 +196,31 @@ fn a_tunnel_in_which_nothing_passes_is_closed() {
 
 #[test]
 fn a_client_library_talks_through_the_proxy() {
+    talk("websocket.py", "websockets");
+}
+
+#[test]
+fn frames_that_a_server_answers_are_answered_the_same_through_the_proxy() {
+    talk("websocket_cases.py", "websockets, h2");
+}
+
+/// Runs a program that is both sides, with the proxy between them, if the modules it needs are there.
+#[track_caller]
+fn talk(script: &str, modules: &str) {
     let python = std::env::var("STAUNCH_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let has = Command::new(&python).args(["-c", "import websockets"]).stderr(Stdio::null()).status();
+    let has = Command::new(&python).args(["-c", &format!("import {modules}")]).stderr(Stdio::null()).status();
     if !has.is_ok_and(|status| status.success()) {
-        println!("skipped: {python} has no `websockets` (pip install websockets; STAUNCH_TEST_PYTHON names another)");
+        println!("skipped: {python} has not all of {modules} (pip install; STAUNCH_TEST_PYTHON names another)");
         return;
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/websocket.py");
-    let mut child =
-        Command::new(&python).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests").join(script);
+    let mut child = Command::new(&python)
+        .arg(script)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("python");
     // It names the port of its server, and is told the proxy's.
     let mut said = BufReader::new(child.stdout.take().expect("piped"));
     let mut port = String::new();
@@ -212,5 +228,6 @@ fn a_client_library_talks_through_the_proxy() {
     let proxy = Proxy::with(&format!("[upstreams.api]\nendpoints = [\"127.0.0.1:{}\"]\n", port.trim()));
     writeln!(child.stdin.take().expect("piped"), "{}", proxy.address()).expect("it reads");
 
-    assert!(child.wait().expect("a child").success());
+    let ended = child.wait_with_output().expect("a child");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
 }

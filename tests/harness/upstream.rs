@@ -11,7 +11,7 @@ use rustls::{CommonState, ServerConfig, ServerConnection, StreamOwned};
 use socket2::{Domain, Socket as RawSocket, Type};
 
 use super::wire::{Socket, Wire};
-use super::{Request, eventually};
+use super::{End, Request, eventually};
 
 /// One origin; clones are the same one. It ends with its test.
 #[derive(Clone)]
@@ -356,6 +356,11 @@ impl Talk {
     /// Has the connection end with a reset.
     pub(crate) fn reset(&self) {
         self.wire.reset();
+    }
+
+    /// Waits until the peer ends the connection, and tells how.
+    pub(crate) fn end(&mut self) -> End {
+        self.wire.drain().1
     }
 
     /// Waits until the peer ends the connection.

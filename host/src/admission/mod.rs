@@ -289,6 +289,22 @@ mod tests {
         assert_eq!((admission.open(), admission.waiting.load(SeqCst)), (1, 0));
     }
 
+    #[tokio::test]
+    async fn handshakes_take_turns() {
+        let admission = Admission::new(&config::Server { max_handshakes: 1, ..config::Server::default() });
+        let mut cx = Context::from_waker(Waker::noop());
+        let first = admission.handshake().await;
+        let mut second = Box::pin(admission.handshake());
+        assert!(second.as_mut().poll(&mut cx).is_pending());
+
+        drop(first);
+
+        assert!(second.as_mut().poll(&mut cx).is_ready());
+        admission.set_limits(&config::Server { max_handshakes: 2, ..config::Server::default() });
+        let _two = [admission.handshake().await, admission.handshake().await];
+        assert!(Box::pin(admission.handshake()).as_mut().poll(&mut cx).is_pending());
+    }
+
     #[test]
     fn a_client_with_too_many_is_refused_and_others_are_not() {
         let admission = admission(9, Some(1));

@@ -20,7 +20,7 @@ pub enum Action {
         headers: Vec<(String, String)>,
         body: Content,
     },
-    /// `to` may use `$scheme`, `$host`, `$path`, `$query`, `$request_uri`.
+    /// `to` may use `$scheme`, `$host`, `$path`, `$query`, `$request_uri`, `$remote_addr`.
     Redirect {
         to: String,
         /// 301, 302, 303, 307 or 308 (308).
@@ -28,7 +28,7 @@ pub enum Action {
     },
 }
 
-const VARIABLES: [&str; 5] = ["$scheme", "$host", "$path", "$query", "$request_uri"];
+const VARIABLES: [&str; 6] = ["$scheme", "$host", "$path", "$query", "$request_uri", "$remote_addr"];
 
 impl Action {
     /// Reads the one of a route's keys that says what it does.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::error_pages::ErrorPages;
 use super::fault::{BadValue, Fault};
+use super::forwarding::{Forwarded, TrustedHeader, TrustedProxies};
 use super::http2::Http2;
 use super::maintenance::Maintenance;
 use super::reader::{DurationOrZero, Read, Reader, Scope};
@@ -69,6 +70,15 @@ pub struct Server {
     /// Memory of this process above which new requests get 503 with `Retry-After` and new connections wait ("2GiB"; 16
     /// MiB to 1 PiB); absent: no limit. It ends at nine tenths of it.
     pub memory_limit: Option<u64>,
+    /// Who is believed about the client: networks ("10.0.0.0/8"), and "unix:" for all that connect to unix sockets.
+    /// Absent: nobody, and what clients claim is passed on with this proxy's word behind it. Present: what others claim
+    /// is dropped.
+    pub trusted_proxies: Option<TrustedProxies>,
+    /// The field that they tell of the client with ("x-forwarded-for" or "forwarded"); absent: X-Forwarded-For or, where
+    /// there is none, Forwarded.
+    pub trusted_header: TrustedHeader,
+    /// How endpoints are told of the client ("x-forwarded").
+    pub forwarded: Forwarded,
     pub http2: Http2,
 }
 
@@ -97,6 +107,9 @@ impl Default for Server {
             max_connections_per_client: None,
             max_handshakes: 4096,
             memory_limit: None,
+            trusted_proxies: None,
+            trusted_header: TrustedHeader::default(),
+            forwarded: Forwarded::default(),
             http2: Http2::default(),
         }
     }
@@ -136,6 +149,17 @@ impl Server {
         server.max_body_size = reader.size("max_body_size", 0..=u64::MAX);
         server.error_pages = ErrorPages::read(&mut reader);
         server.maintenance = Maintenance::read(&mut reader);
+        server.trusted_proxies = TrustedProxies::read(&mut reader);
+        if let Some(header) = reader.word("trusted_header", &TrustedHeader::WORDS) {
+            server.trusted_header = header;
+        }
+        if reader.value("trusted_header").is_some() && reader.value("trusted_proxies").is_none() {
+            let place = reader.place_of("trusted_header");
+            reader.scope.fault(Fault::new(place, "`trusted_header` does nothing without `trusted_proxies`"));
+        }
+        if let Some(forwarded) = reader.word("forwarded", &Forwarded::WORDS) {
+            server.forwarded = forwarded;
+        }
         server
     }
 }

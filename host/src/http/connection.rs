@@ -21,6 +21,7 @@ use crate::http::site::Site;
 use crate::http::upload::{ClientFault, Upload};
 use crate::http::worker::Worker;
 use crate::net::message::Accepted;
+use crate::net::tls::HTTP2;
 use crate::net::{Peer, Stream, Transport, Wake};
 use crate::telemetry::metrics::{Timeout, WorkerMetrics};
 
@@ -47,7 +48,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place
     let mut wait = site.server.client_header_timeout;
     let mut is_first = true;
     drop(site);
-    if client.stream().is_http2() {
+    if client.stream().negotiated() == Some(HTTP2) {
         // Boxed, as it is larger than what idle connections of HTTP/1 need.
         return Box::pin(h2::serve(&worker, client.into_stream(), &peer, &seat, &metrics)).await;
     }
@@ -237,6 +238,7 @@ async fn admit(
     if let (BodyKind::Length(length), Some(max)) = (kind, site.server.max_body_size)
         && length > max
     {
+        exchange::recognise(&site, exchange);
         return refuse(&site, client, exchange, &mut upload, ClientFault::TooLarge.into()).await;
     }
     match exchange::serve(site, client, exchange, &mut upload).await {

@@ -22,7 +22,7 @@ use crate::http::site::{self, Route, Site};
 use crate::http::tunnel::{TunnelEnd, tunnel};
 use crate::http::upload::{Upload, UploadError};
 use crate::http::worker::Worker;
-use crate::http::{forwarded, front, pages, respond, send_head};
+use crate::http::{forwarded, front, grpc, pages, respond, send_head};
 use crate::net::Transport;
 use crate::upstream::{Response, UpstreamError, watch};
 
@@ -73,6 +73,7 @@ pub(crate) async fn serve(
     upload: &mut Upload,
 ) -> After {
     let mut sent = Sent::default();
+    recognise(&site, exchange);
     let redirect = front::redirect(exchange);
     let route = site.route(exchange).filter(|_| redirect.is_none()).cloned();
     if let Some(route) = &route {
@@ -107,6 +108,12 @@ pub(crate) async fn serve(
     after.unwrap_or(After::Abort)
 }
 
+/// Finds out who asks and in whose words an answer is, before anything is decided about the request.
+pub(crate) fn recognise(site: &Site, exchange: &mut Exchange) {
+    forwarded::identify(&site.server, exchange);
+    exchange.is_grpc = grpc::is_call(&exchange.request);
+}
+
 async fn answer(
     site: &Site,
     route: &Route,
@@ -124,9 +131,9 @@ async fn answer(
     if let Ok(upstream) = &target {
         exchange.upstream = upstream.name().clone();
     }
-    forwarded::describe(exchange);
+    forwarded::describe(&site.server, exchange);
     front::describe_client(exchange);
-    let deadline = route.timeout.map(|timeout| exchange.started + timeout);
+    let deadline = route.deadline(exchange);
     for filter in route.filters.iter().map(|filter| filter.get()).filter(|filter| filter.sides().request) {
         if let Some(answer) = site::flow(filter.on_request(exchange))? {
             let page = pages.of(answer.status);
@@ -159,7 +166,9 @@ async fn answer(
             return local(client, exchange, upload, answer, page, sent).await.map(|()| Served::Answered);
         }
     };
-    if let Some(page) = pages.intercepting(exchange.response.status) {
+    if exchange.is_grpc {
+        exchange.grpc_status = grpc::code(&exchange.response.fields);
+    } else if let Some(page) = pages.intercepting(exchange.response.status) {
         let answer = pages::stripped(exchange);
         response.discard(exchange, upload);
         return local(client, exchange, upload, &answer, Some(page), sent).await.map(|()| Served::Answered);
@@ -210,7 +219,7 @@ async fn hold(
 #[expect(clippy::too_many_arguments, reason = "all of them are facts about the one response")]
 async fn download(
     client: &mut Client<'_>,
-    exchange: &Exchange,
+    exchange: &mut Exchange,
     upload: &mut Upload,
     mut response: Response,
     kind: BodyKind,
@@ -262,6 +271,9 @@ async fn download(
     })
     .await;
     sent.body = pump.moved;
+    if exchange.is_grpc {
+        exchange.grpc_status = exchange.grpc_status.or(pump.grpc_status);
+    }
     if let Err(error) = pumped {
         if client.bytes_written == before && error.status().is_some() {
             // Nothing of it has left: there can still be an answer that says what happened.
@@ -339,7 +351,9 @@ pub(crate) async fn fail(
         return After::Abort;
     };
     let page = pages.of(answer.status).filter(|_| answer.body.is_empty());
-    if page.is_none() && answer.body.is_empty() {
+    if exchange.is_grpc {
+        answer = grpc::failure(error, &answer);
+    } else if page.is_none() && answer.body.is_empty() {
         respond::say(&mut answer);
     }
     upload.discard_received(client.transport);

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::Demands;
+use crate::http::forwarded::Via;
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::net::peer::Security;
 use crate::upstream::endpoint::EndpointId;
@@ -31,10 +32,16 @@ pub struct Facts {
     pub request: RequestHead,
     /// The response's head, once there is one.
     pub response: ResponseHead,
-    /// The client's address; `None` on a unix socket.
+    /// The client's address, as it connected or as a trusted proxy tells; `None` on a unix socket.
     pub client: Option<IpAddr>,
-    /// Whether the client came over TLS.
+    /// Whether the client came over TLS, to this proxy or to the trusted one in front that tells so.
     pub secure: bool,
+    /// The trusted proxy that passed the request on.
+    pub(crate) via: Option<Via>,
+    /// Whether the request is a gRPC call, which is answered in gRPC's words.
+    pub is_grpc: bool,
+    /// How that call ended, as far as it was heard.
+    pub grpc_status: Option<u32>,
     /// What its TLS handshake came to, where this proxy made it.
     pub security: Option<Arc<Security>>,
     /// What the listener it came in at wants of it.
@@ -108,6 +115,9 @@ impl Facts {
             response: ResponseHead::default(),
             client,
             secure,
+            via: None,
+            is_grpc: false,
+            grpc_status: None,
             security: None,
             demands: None,
             route: nothing.clone(),
@@ -134,6 +144,7 @@ impl Facts {
         self.request.clear();
         self.response.clear();
         (self.client, self.secure) = (client, secure);
+        (self.via, self.is_grpc, self.grpc_status) = (None, false, None);
         (self.security, self.demands) = (None, None);
         self.key = None;
         self.tried.clear();

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use crate::http::error::ExchangeError;
 use crate::http::facts::Exchange;
+use crate::http::grpc;
 use crate::telemetry::access_log::{AccessLogger, Record};
 use crate::telemetry::metrics::{RouteMetrics, WorkerMetrics};
 
@@ -28,7 +29,8 @@ impl Ledger {
     ) {
         let duration = exchange.started.elapsed();
         let status = exchange.response.status;
-        let broken = error.is_some_and(ExchangeError::is_upstreams);
+        let failed_call = exchange.grpc_status.is_some_and(|code| grpc::as_http(code) >= 500);
+        let broken = failed_call || error.is_some_and(ExchangeError::is_upstreams);
         route.unwrap_or(&self.metrics.unrouted).finished(status, duration, received, sent, broken);
         if let Some(timeout) = error.and_then(ExchangeError::timeout) {
             self.metrics.timed_out(timeout);
@@ -43,6 +45,7 @@ impl Ledger {
             target: request.received_path_and_query(),
             version: request.version,
             status,
+            grpc_status: exchange.grpc_status,
             bytes_sent: sent,
             bytes_received: received,
             duration,

@@ -7,6 +7,7 @@ pub mod facts;
 pub(crate) mod fallback;
 mod forwarded;
 mod front;
+pub(crate) mod grpc;
 pub mod h1;
 pub(crate) mod h2;
 #[cfg(feature = "http3")]

@@ -8,6 +8,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use crate::filters::{BodyBroken, BodyChain};
+use crate::http::grpc;
 use crate::http::h1::{BadBody, BodyDecoder, BodyEncoder, WrongLength};
 use crate::net::{LARGE, SMALL, Transport};
 
@@ -32,6 +33,8 @@ pub(crate) struct Pump {
     behind: &'static [u8],
     /// Body bytes moved so far.
     pub(crate) moved: u64,
+    /// How a gRPC call ended, if trailers told so.
+    pub(crate) grpc_status: Option<grpc::Code>,
     ended: bool,
 }
 
@@ -105,7 +108,7 @@ impl Replay {
 
 impl Pump {
     pub(crate) fn new(encoder: BodyEncoder) -> Self {
-        Self { encoder, pending: 0, framing: 0, behind: b"", moved: 0, ended: false }
+        Self { encoder, pending: 0, framing: 0, behind: b"", moved: 0, grpc_status: None, ended: false }
     }
 
     /// Sends body bytes that do not come from the source: what was kept of an earlier attempt.
@@ -152,6 +155,7 @@ impl Pump {
                         Some(message) => message.take_trailers(),
                         None => decoder.take_trailers(),
                     };
+                    self.grpc_status = trailers.as_ref().and_then(grpc::code);
                     self.encoder.end(&mut to.output, trailers.as_ref()).map_err(wrong_length)?;
                     if let Some(message) = to.stream().message() {
                         message.end(trailers.as_ref());

@@ -8,6 +8,7 @@ use crate::filters::LocalResponse;
 use crate::http::error::ExchangeError;
 use crate::http::exchange::Client;
 use crate::http::facts::Exchange;
+use crate::http::grpc;
 use crate::http::h1::{self, ConnectionOption, Encoding, ResponseOptions};
 use crate::http::head::Version;
 use crate::http::upload::ClientFault;
@@ -44,7 +45,8 @@ pub(crate) fn configured(answer: &config::Answer) -> LocalResponse {
 }
 
 /// Sends a response of the proxy's own, and answers how long its body was. `page` takes the place of the body, `keep`
-/// is whether the client's connection serves further requests.
+/// is whether the client's connection serves further requests. To a gRPC call it is said in gRPC's words, and there is
+/// no page.
 pub(crate) async fn send(
     client: &mut Client<'_>,
     exchange: &mut Exchange,
@@ -52,6 +54,9 @@ pub(crate) async fn send(
     page: Option<&ErrorPage>,
     keep: bool,
 ) -> Result<u64, ClientFault> {
+    let converted = if exchange.is_grpc { grpc::converted(answer) } else { None };
+    let answer = converted.as_ref().unwrap_or(answer);
+    let page = page.filter(|_| !exchange.is_grpc);
     let response = &mut exchange.response;
     response.clear();
     response.status = page.and_then(|page| page.status).unwrap_or(answer.status);
@@ -62,6 +67,9 @@ pub(crate) async fn send(
     }
     if let Some(page) = page {
         response.fields.append(b"content-type", page.content_type.as_bytes());
+    }
+    if exchange.is_grpc {
+        exchange.grpc_status = grpc::code(&exchange.response.fields);
     }
     front::announce(exchange);
     client.transport.latest = None;

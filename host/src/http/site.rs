@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::admission::{Keyed, KeyedInFlight};
 use crate::config;
@@ -12,6 +13,7 @@ use crate::filters::{BodyBroken, BodyChain, BodyFilter, Filter, Flow, LocalRespo
 use crate::http::error::ExchangeError;
 use crate::http::facts::Exchange;
 use crate::http::fallback::Step;
+use crate::http::grpc;
 use crate::http::h1::Limits;
 use crate::http::ledger::Ledger;
 use crate::http::maintenance::{Gate, Maintenance};
@@ -108,6 +110,14 @@ impl Route {
         counted.map(Some).ok_or(ExchangeError::ConcurrencyLimit(config.status))
     }
 
+    /// When nobody waits for the end of an exchange any more: for the route, or for the client of a gRPC call.
+    pub(crate) fn deadline(&self, exchange: &Exchange) -> Option<Instant> {
+        let theirs = if exchange.is_grpc { grpc::timeout(&exchange.request) } else { None };
+        let timeout = self.timeout.into_iter().chain(theirs).min()?;
+        // Hours of eight digits are more than a clock may hold.
+        exchange.started.checked_add(timeout)
+    }
+
     /// Where a request goes: to an upstream, or straight back.
     pub(crate) fn target(&self, exchange: &Exchange) -> Result<&Rc<Upstream>, LocalResponse> {
         match &self.action {
@@ -176,7 +186,7 @@ fn draw(shares: &[(Rc<Upstream>, u32)], random: u64) -> &Rc<Upstream> {
     &shares[0].0
 }
 
-/// Fills `$scheme`, `$host`, `$path`, `$query` and `$request_uri` in.
+/// Fills `$scheme`, `$host`, `$path`, `$query`, `$request_uri` and `$remote_addr` in.
 fn expand(template: &str, exchange: &Exchange) -> String {
     let request = &exchange.request;
     let mut out = String::with_capacity(template.len() + 64);
@@ -192,6 +202,8 @@ fn expand(template: &str, exchange: &Exchange) -> String {
             "path" => out.push_str(request.path()),
             "query" => out.push_str(request.query().unwrap_or_default()),
             "request_uri" => out.push_str(request.path_and_query()),
+            // Empty on a unix socket.
+            "remote_addr" => out.extend(exchange.client.map(|client| client.to_string())),
             other => {
                 out.push('$');
                 out.push_str(other);
@@ -210,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_redirect_names_parts_of_the_request() {
-        let mut facts = Facts::new(None, false);
+        let mut facts = Facts::new(Some([192, 0, 2, 7].into()), false);
         facts.request.set_authority("shop.example:8080");
         facts.request.set_path_and_query("/a/b?c=d");
         let exchange = Exchange::new(facts);
@@ -218,6 +230,7 @@ mod tests {
         for (template, expanded) in [
             ("https://$host$request_uri", "https://shop.example/a/b?c=d"),
             ("$scheme://x$path?q&$query", "http://x/a/b?q&c=d"),
+            ("/from/$remote_addr", "/from/192.0.2.7"),
             ("/$unknown$", "/$unknown$"),
         ] {
             assert_eq!(expand(template, &exchange), expanded);

@@ -70,11 +70,12 @@ impl Way {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            ready!(to.poll_flush(cx))?;
             while !from.input.is_empty() {
                 let sent = ready!(to.poll_send(cx, from.input.bytes()))?;
                 from.input.consume(sent);
             }
+            // Nothing stays behind within the stream while more is waited for.
+            ready!(to.poll_flush(cx))?;
             if self.ended {
                 ready!(to.poll_shutdown(cx))?;
                 self.shut = true;

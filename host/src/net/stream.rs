@@ -161,11 +161,6 @@ impl Stream {
         }
     }
 
-    /// Whether HTTP/2 was agreed on in a TLS handshake.
-    pub(crate) fn is_http2(&self) -> bool {
-        self.negotiated() == Some(b"h2")
-    }
-
     /// What was agreed on by ALPN (RFC 7301), if anything was.
     pub(crate) fn negotiated(&self) -> Option<&[u8]> {
         match self {

@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::proxy::generations::{Generations, History};
 use crate::proxy::parts::Parts;
 use crate::proxy::running::Running;
 use crate::proxy::supervisor::Supervisor;
 use crate::proxy::turnover::Turnover;
+use crate::telemetry::metrics::Metrics;
 
 /// Time between two looks at files and probations.
 const LOOK: Duration = Duration::from_millis(200);
@@ -77,7 +78,8 @@ impl Operation {
                         // A certificate and its key mostly change together, and fit only then.
                         let changed = certificates.changed(certificate_files(&parts));
                         if !changed.is_empty() {
-                            tokio::task::spawn_blocking(move || read_certificates(&parts, &changed));
+                            let metrics = self.running.metrics.clone();
+                            tokio::task::spawn_blocking(move || read_certificates(&parts, &metrics, &changed));
                         }
                     }
                     self.turnover.judge().await;
@@ -118,20 +120,18 @@ impl Operation {
 }
 
 /// Has listeners that were built from these files show what they hold now.
-fn read_certificates(parts: &Parts, changed: &[(PathBuf, ())]) {
+fn read_certificates(parts: &Parts, metrics: &Metrics, changed: &[(PathBuf, ())]) {
     for (listener, acceptor) in parts.config.listeners.iter().zip(&parts.acceptors) {
         let Some(acceptor) = acceptor else { continue };
         if !acceptor.settings().files().any(|file| changed.iter().any(|(path, ())| path == file)) {
             continue;
         }
-        let address = &listener.address;
         match acceptor.reread() {
-            Ok(true) => info!(%address, "new connections get the changed certificates"),
+            Ok(true) => metrics.certificates_changed(&listener.address, None),
             Ok(false) => {}
             Err(faults) => {
-                for (_, error) in faults {
-                    warn!(%address, %error, "the changed certificates are not taken over: those before them stay");
-                }
+                let faults: Vec<_> = faults.into_iter().map(|(_, error)| error.to_string()).collect();
+                metrics.certificates_changed(&listener.address, Some(&faults));
             }
         }
     }

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use super::counter::{Counter, Distribution, Gauge, Histogram};
 use super::exposition::{Exposition, Kind};
 use super::latencies::{Latencies, Times};
-use crate::config::Condition;
+use crate::config::{Condition, ListenAddress};
 use crate::http::facts::FellBack;
 
 /// The counts of all workers.
@@ -28,6 +28,8 @@ pub struct Metrics {
     workers: Box<[Arc<WorkerMetrics>]>,
     /// Workers that took the place of a fallen one.
     restarts: AtomicU64,
+    /// Changed certificates that were taken over, and those that were not.
+    certificates: [AtomicU64; 2],
     started: SystemTime,
 }
 
@@ -176,6 +178,7 @@ impl Metrics {
         Self {
             workers: (0..workers).map(|_| Arc::default()).collect(),
             restarts: AtomicU64::new(0),
+            certificates: Default::default(),
             started: SystemTime::now(),
         }
     }
@@ -228,6 +231,19 @@ impl Metrics {
         self.restarts.fetch_add(1, Relaxed);
     }
 
+    /// Tells that a listener's certificates have changed, and what came of it.
+    pub fn certificates_changed(&self, listener: &ListenAddress, faults: Option<&[String]>) {
+        match faults {
+            None => info!(target: LISTENER, %listener, "new connections get the changed certificates"),
+            Some(faults) => {
+                for error in faults {
+                    warn!(target: LISTENER, %listener, %error, "the changed certificates are not taken over, those before them stay");
+                }
+            }
+        }
+        self.certificates[usize::from(faults.is_some())].fetch_add(1, Relaxed);
+    }
+
     /// Writes everything that is counted here, added up over the workers.
     pub fn write(&self, out: &mut Exposition) {
         self.write_process(out);
@@ -270,6 +286,11 @@ impl Metrics {
         for handshake in Handshake::ALL {
             let ended: u64 = self.workers.iter().map(|worker| worker.handshakes[handshake as usize].value()).sum();
             out.sample(&[("outcome", handshake.name())], ended);
+        }
+        let help = "Listeners whose certificates changed on disk, by whether what they hold now serves.";
+        out.family("staunch_listener_certificate_changes_total", Kind::Counter, help);
+        for (outcome, count) in ["taken_over", "refused"].into_iter().zip(&self.certificates) {
+            out.sample(&[("outcome", outcome)], count.load(Relaxed));
         }
         out.family("staunch_http_timeouts_total", Kind::Counter, "Timeouts that have passed, by their name.");
         for (index, timeout) in Timeout::ALL.into_iter().enumerate() {
@@ -536,6 +557,8 @@ impl UpstreamMetrics {
 
 /// The module whose events are told here, for who filters by it.
 const TARGET: &str = "staunch::upstream";
+
+const LISTENER: &str = "staunch::listener";
 
 impl Handshake {
     const ALL: [Self; 3] = [Self::Full, Self::Resumed, Self::Failed];

@@ -77,8 +77,24 @@ pub(crate) struct Lane {
 }
 
 struct Idle {
-    connection: Connection,
+    /// Until it is taken.
+    connection: Option<Connection>,
     since: Instant,
+}
+
+/// An endpoint hears that an idle connection ends, where it wants to.
+impl Drop for Idle {
+    fn drop(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.transport.part();
+        }
+    }
+}
+
+impl Idle {
+    fn is_quiet(&mut self) -> bool {
+        self.connection.as_mut().is_some_and(|connection| connection.transport.is_quiet())
+    }
 }
 
 /// One request counted in at an endpoint, until this is dropped.
@@ -152,8 +168,8 @@ impl Lane {
         while let Some(mut candidate) = idle.pop() {
             if now.saturating_duration_since(candidate.since) >= keep.timeout {
                 idle.clear();
-            } else if candidate.connection.transport.is_quiet() {
-                return Some(candidate.connection);
+            } else if candidate.is_quiet() {
+                return candidate.connection.take();
             }
         }
         None
@@ -172,14 +188,14 @@ impl Lane {
         while idle.len() >= keep.capacity {
             idle.remove(0);
         }
-        idle.push(Idle { connection, since: now });
+        idle.push(Idle { connection: Some(connection), since: now });
     }
 
     /// Closes what has been idle too long and what the endpoint has closed.
     pub(crate) fn sweep(&self, keep: Keep, now: Instant) {
-        self.idle.borrow_mut().retain_mut(|idle| {
-            now.saturating_duration_since(idle.since) < keep.timeout && idle.connection.transport.is_quiet()
-        });
+        self.idle
+            .borrow_mut()
+            .retain_mut(|idle| now.saturating_duration_since(idle.since) < keep.timeout && idle.is_quiet());
         self.links.sweep(keep, now);
     }
 

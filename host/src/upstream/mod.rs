@@ -35,6 +35,7 @@ use tokio::time::Instant;
 use crate::config::{self, PluginUse};
 use crate::filters::BodyBroken;
 use crate::http::facts::Exchange;
+use crate::http::grpc;
 use crate::http::h1::{self, BadResponse, BodyKind};
 use crate::http::head::Known;
 use crate::http::upload::{ClientFault, Upload};
@@ -345,18 +346,21 @@ impl Upstream {
                 Err(AttemptError::Rewriter(broken)) => return Err(broken.into()),
                 _ => {}
             }
-            self.account(&in_flight, endpoint, outcome, done - now, done);
+            let judged = judged(outcome, sending.exchange);
+            self.account(&in_flight, endpoint, outcome, judged, done - now, done);
 
             let plan = self.plan(&mut sending, endpoint, attempt, outcome, sent, panicked, began, done);
             let Some((delay, grant)) = plan else {
-                self.end_trial(trial, outcome, done);
+                self.end_trial(trial, judged, done);
                 return match ended {
                     Ok(connection) => {
                         let facts = &mut **sending.exchange;
                         for (name, value) in facts.appended.drain(..) {
                             facts.response.fields.append(name.as_bytes(), &value);
                         }
-                        self.metrics.answered(facts.response.status, done - came);
+                        if let Outcome::Status(status) = judged {
+                            self.metrics.answered(status, done - came);
+                        }
                         if let Some(concurrency) = &held.concurrency {
                             concurrency.answered(self.worker, done);
                         }
@@ -393,16 +397,23 @@ impl Upstream {
         unreachable!("the loop ends by returning")
     }
 
-    /// Tells health, loads and balancer how an attempt ended.
-    fn account(&self, in_flight: &InFlight, id: EndpointId, outcome: Outcome, latency: Duration, now: Instant) {
+    /// Tells health, loads and balancer how an attempt ended, and what that is judged as.
+    fn account(
+        &self,
+        in_flight: &InFlight,
+        id: EndpointId,
+        outcome: Outcome,
+        judged: Outcome,
+        latency: Duration,
+        now: Instant,
+    ) {
         let Shared { health, loads, .. } = &*self.shared;
         let balancer = self.balancer.get();
         let needs = balancer.needs();
         self.metrics.attempt_ended(outcome.into());
         let wanted = matches!(outcome, Outcome::Status(status) if self.retry.get().needs().wants(status));
         let weight = self.views.borrow().get(id as usize).map_or(1, |view| view.weight);
-        let Judged { failed, penalty, notice } =
-            health.ended(id, in_flight.take_ticket(), outcome, wanted, weight, now);
+        let Judged { failed, penalty, notice } = health.ended(id, in_flight.take_ticket(), judged, wanted, weight, now);
         if failed {
             self.metrics.passive_failures.increment();
         }
@@ -418,7 +429,7 @@ impl Upstream {
             None => false,
         };
         if wanted {
-            let status = if let Outcome::Status(status) = outcome { status } else { 0 };
+            let status = if let Outcome::Status(status) = judged { status } else { 0 };
             balancer.observe(Sample { endpoint: id, latency, status, failed, penalty });
         }
     }
@@ -544,6 +555,17 @@ impl Upstream {
     fn client_error(&self, fault: ClientFault, sending: &Sending<'_>, now: Instant) -> UpstreamError {
         let late = sending.is_late(now);
         if late && matches!(fault, ClientFault::BodyTimeout) { UpstreamError::Deadline } else { fault.into() }
+    }
+}
+
+/// What an attempt's outcome says of the endpoint: a gRPC call that ended with its head ended with what that says, and
+/// not with the 200 around it.
+fn judged(outcome: Outcome, exchange: &Exchange) -> Outcome {
+    match outcome {
+        Outcome::Status(200) if exchange.is_grpc => {
+            grpc::code(&exchange.response.fields).map_or(outcome, |code| Outcome::Status(grpc::as_http(code)))
+        }
+        _ => outcome,
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use staunch_plugin::{
     AttemptContext, Config, Failure, Invalid, MethodKind, Outcome, Retry, RetryNeeds, RetryPlan, Setting, choose,
+    response,
 };
 
 /// What is tried again.
@@ -14,6 +15,7 @@ struct Standard {
     invalid_header: bool,
     non_idempotent: bool,
     statuses: Vec<u16>,
+    grpc: Vec<u32>,
 }
 
 /// A word of the setting `on`.
@@ -23,6 +25,8 @@ enum Condition {
     Timeout,
     InvalidHeader,
     Status(u16),
+    /// A call that ended with this code, as long as nothing came before it.
+    Grpc(u32),
     NonIdempotent,
     Off,
 }
@@ -42,6 +46,11 @@ impl Setting for Condition {
                 ("http_403", Self::Status(403)),
                 ("http_404", Self::Status(404)),
                 ("http_429", Self::Status(429)),
+                ("grpc_cancelled", Self::Grpc(1)),
+                ("grpc_deadline_exceeded", Self::Grpc(4)),
+                ("grpc_resource_exhausted", Self::Grpc(8)),
+                ("grpc_internal", Self::Grpc(13)),
+                ("grpc_unavailable", Self::Grpc(14)),
                 ("non_idempotent", Self::NonIdempotent),
                 ("off", Self::Off),
             ],
@@ -58,6 +67,7 @@ impl Standard {
                 Condition::Timeout => standard.timeout = true,
                 Condition::InvalidHeader => standard.invalid_header = true,
                 Condition::Status(status) => standard.statuses.push(*status),
+                Condition::Grpc(code) => standard.grpc.push(*code),
                 Condition::NonIdempotent => standard.non_idempotent = true,
                 Condition::Off => {}
             }
@@ -67,7 +77,7 @@ impl Standard {
 
     fn covers(&self, outcome: Outcome) -> bool {
         match outcome {
-            Outcome::Status(status) => self.statuses.contains(&status),
+            Outcome::Status(status) => self.statuses.contains(&status) || self.covers_grpc(),
             Outcome::Failed(failure) => match failure {
                 Failure::Connect | Failure::Reset | Failure::Tls => self.error,
                 Failure::ConnectTimeout | Failure::ResponseTimeout => self.timeout,
@@ -76,6 +86,14 @@ impl Standard {
                 Failure::Overload => false,
             },
         }
+    }
+}
+
+impl Standard {
+    /// A call that brings no message has its status among the headers.
+    fn covers_grpc(&self) -> bool {
+        let code = || std::str::from_utf8(&response::field("grpc-status")?).ok()?.parse().ok();
+        !self.grpc.is_empty() && code().is_some_and(|code| self.grpc.contains(&code))
     }
 }
 
@@ -89,6 +107,12 @@ impl Retry for Standard {
         }
         let standard = Self::new(&conditions);
         standard.statuses.iter().for_each(|&status| needs.want_status(status, status));
+        if !standard.grpc.is_empty() {
+            needs.want_response_field("grpc-status");
+            if !standard.non_idempotent {
+                config.issue("on", "needs `non_idempotent` for the conditions of gRPC: its calls are POSTs");
+            }
+        }
         if standard.non_idempotent {
             needs.want_non_idempotent();
         }
@@ -107,7 +131,7 @@ staunch_plugin::export!(retry: Standard);
 #[cfg(test)]
 mod tests {
     use staunch_plugin::Issues;
-    use staunch_plugin::testing::{Host, attempt_context};
+    use staunch_plugin::testing::{Host, Response, attempt_context};
 
     use super::*;
 
@@ -202,6 +226,31 @@ mod tests {
         let mut bold = standard(&host, &["error", "non_idempotent"]).expect("these are conditions");
         assert!(bold.decide(&sent).is_some());
         assert!(host.wants_non_idempotent());
+    }
+
+    #[test]
+    fn a_call_is_retried_for_the_code_that_is_named() {
+        let host = Host::new();
+        for (word, expected) in [
+            ("grpc_cancelled", "1"),
+            ("grpc_deadline_exceeded", "4"),
+            ("grpc_resource_exhausted", "8"),
+            ("grpc_internal", "13"),
+            ("grpc_unavailable", "14"),
+        ] {
+            let mut standard = standard(&host, &[word, "non_idempotent"]).expect(word);
+            assert!(host.wanted_response_fields().contains(&"grpc-status".to_owned()));
+            let call = AttemptContext { method: MethodKind::Other, ..attempt_context(Outcome::Status(200)) };
+            for code in ["0", "1", "4", "8", "13", "14", "114", "-1", "", "x"] {
+                host.set_response(Response::default().field("grpc-status", code));
+                assert_eq!(standard.decide(&call).is_some(), code == expected, "{word}, {code}");
+            }
+            host.set_response(Response::default());
+            assert_eq!(standard.decide(&call), None, "{word} without a code");
+        }
+
+        let issues = standard(&host, &["grpc_unavailable"]).expect_err("calls are POSTs");
+        assert_eq!(issues.to_string(), "`on` needs `non_idempotent` for the conditions of gRPC: its calls are POSTs");
     }
 
     #[test]

@@ -43,7 +43,7 @@ fn a_request_line_is_three_parts_with_a_space_between() {
         ("9112 2.2: a byte order mark", b"\xef\xbb\xbfGET / HTTP/1.1\r\nHost: a\r\n\r\n", Refused(400)),
         ("9112 3: NUL first", b"\0GET / HTTP/1.1\r\nHost: a\r\n\r\n", Refused(400)),
         ("8446 5.1: a TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", Refused(400)),
-        ("9113 3.4: the preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Refused(505)),
+        ("9113 3.4: almost the preface of HTTP/2", b"PRI * HTTP/2.0\r\nHost: a\r\n\r\n", Refused(505)),
         ("4253 4.2: SSH", b"SSH-2.0-OpenSSH_9.2\r\n", Refused(400)),
         (
             "9112 2.2: many empty lines before it",

@@ -244,6 +244,14 @@ error_pages = { "404" = "/etc/staunch", "5xx" = { file = "/etc/staunch/none" }, 
     (r#"[server]
 maintenance = { on = 1, allow = ["10.0.0.0/33", 7, "localhost"], retry_after = "soon", respond = {}, file = "x", why = "" }"#, &["8:22: expected true or false, found 1", r#"8:34: `10.0.0.0/33` is not a network; write it like "10.0.0.0/8", "2001:db8::/32" or "192.0.2.1""#, r#"8:49: expected a string, found 7; did you mean `"7"`?"#, r#"8:52: `localhost` is not a network; write it like "10.0.0.0/8", "2001:db8::/32" or "192.0.2.1""#, r#"8:80: `soon` is not a duration; write it like "250ms", "30s" or "1m30s""#, "8:102: `file` cannot stand beside `respond`; expected one of `respond`, `file`, and no other", "8:114: unknown key `why`; expected one of `on`, `retry_after`, `respond`, `file`, `allow`"]),
     (r#"[server]
+trusted_proxies = ["10.0.0.0/33", 7, "unix:/run/x.sock", "unix:"]
+trusted_header = "x-real-ip"
+forwarded = "rfc7238""#, &[r#"8:20: `10.0.0.0/33` is not a network; write it like "10.0.0.0/8", "2001:db8::/32" or "192.0.2.1""#, r#"8:35: expected a string, found 7; did you mean `"7"`?"#, r#"8:38: who connects to a unix socket has no path; write "unix:" to trust all that connect to unix sockets"#, "9:18: unknown trusted_header `x-real-ip`; expected one of `x-forwarded-for`, `forwarded`", "10:13: unknown forwarded `rfc7238`; did you mean `rfc7239`?"]),
+    (r#"[server]
+trusted_proxies = "10.0.0.0/8""#, &[r#"8:19: expected an array, found "10.0.0.0/8"; did you mean `["10.0.0.0/8"]`?"#]),
+    (r#"[server]
+trusted_header = "forwarded""#, &["8:18: `trusted_header` does nothing without `trusted_proxies`"]),
+    (r#"[server]
 maintenance = "yes""#, &[r#"8:15: expected true, false or a table, found "yes""#]),
     (r#"[[routes]]
 name = "one"
@@ -307,8 +315,26 @@ adress = "127.0.0.1:99""#, &["8:11: `localhost:80` is not an address to listen o
 address = "127.0.0.1:443"
 protocol = "tcp"
 upstream = "a"
-proxy_protocol = true
-tls = { certificates = [] }"#, &["9:12: protocol `tcp` is not supported yet by this version", "10:1: `upstream` is not supported yet by this version", "11:1: `proxy_protocol` is not supported yet by this version", "12:1: `tls` is not supported yet by this version"]),
+proxy_protocol = true"#, &["9:12: protocol `tcp` is not supported yet by this version", "10:1: `upstream` is not supported yet by this version", "11:1: `proxy_protocol` is not supported yet by this version"]),
+    (r#"[[listeners]]
+address = "127.0.0.1:443"
+tls = true"#, &[r#"9:7: expected a table, found true; write `{ certificates = [{ cert = "a.pem", key = "a.key" }] }`"#]),
+    (r#"[[listeners]]
+address = "127.0.0.1:443"
+redirect_https = { port = 0, status = 303, other = 1 }
+[listeners.tls]
+certificates = [{ cert = "a.pem" }, 3, { cert = "", key = "a.key", oscp = "x" }]
+client_auth = "optional"
+client_headers = true
+min_version = "1.1"
+handshake_timeout = 5
+max_vesion = "1.3""#, &["9:18: who comes here has TLS already, so that `redirect_https` would go round in a circle", "9:27: expected a whole number from 1 to 65535, found 0", "9:39: a redirect to the same path has no status 303; expected one of `301`, `302`, `307`, `308`", "9:44: unknown key `other`; expected one of `port`, `status`, `except_acme`", "11:17: missing key `key`", "11:37: expected a table with `cert` and `key`, or a file that holds both, found 3", "11:49: the path is empty", "11:68: unknown key `oscp`; did you mean `ocsp`?", "12:15: `client_auth` has no meaning without `client_ca`: clients are asked for nothing", "13:18: `client_headers` has no meaning without `client_ca`: clients are asked for nothing", "14:15: TLS 1.1 is broken and not spoken (RFC 8996); expected one of `1.2`, `1.3`", "15:21: a duration needs its unit; write `\"5s\"` or `\"5ms\"`", "16:1: unknown key `max_vesion`; did you mean `max_version`?"]),
+    (r#"[[listeners]]
+address = "127.0.0.1:443"
+tls = { certificates = [], min_version = "1.3", max_version = "1.2", client_auth = "maybe", client_ca = "ca.pem" }
+[[listeners]]
+address = "127.0.0.1:444"
+tls = { client_ca = "ca.pem" }"#, &[r#"9:24: a listener with TLS needs a certificate; write `{ certificates = [{ cert = "a.pem", key = "a.key" }] }`"#, "9:63: no version is from `min_version` to `max_version`", "9:84: unknown client_auth `maybe`; expected one of `required`, `optional`", "12:7: missing key `certificates`"]),
     (r#"[listener]
 address = ":8081""#, &["7:2: unknown key `listener`; did you mean `listeners`?"]),
     (r#"[plugins.round-robin]

@@ -31,6 +31,10 @@ max_body_size = "10MB"
 max_connections = 10000
 max_connections_per_client = 100
 memory_limit = "2GiB"
+trusted_proxies = ["10.0.0.0/8", "unix:"]
+trusted_header = "forwarded"
+forwarded = "both"
+max_handshakes = 1000
 error_pages = { intercept = true, "5xx" = { body = "server" } }
 maintenance = false
 
@@ -45,9 +49,11 @@ format = "combined"
 [[listeners]]
 address = "127.0.0.1:8080"
 protocol = "http"
+redirect_https = { port = 8443, status = 301, except_acme = true }
 
 [[listeners]]
 address = "unix:staunch.sock"
+tls = { certificates = [{ cert = "a.pem", key = "a.key", ocsp = "a.ocsp" }, "b.pem"], client_ca = "ca.pem", client_auth = "optional", client_headers = true, min_version = "1.3", handshake_timeout = "3s" }
 
 [[routes]]
 hosts = ["Shop.example.com", "*.example.org"]
@@ -189,6 +195,10 @@ fn server_admin_and_log_are_read() {
         max_connections: Some(10_000),
         max_connections_per_client: Some(100),
         memory_limit: Some(2 << 30),
+        trusted_proxies: Some(TrustedProxies { networks: vec!["10.0.0.0/8".parse().unwrap()], unix: true }),
+        trusted_header: TrustedHeader::Forwarded,
+        forwarded: Forwarded::Both,
+        max_handshakes: 1000,
         error_pages: ErrorPages {
             intercept: true,
             pages: vec![page((500, 599), None, "text/plain; charset=utf-8", "server")],
@@ -203,6 +213,29 @@ fn server_admin_and_log_are_read() {
     assert_eq!(config.access_log, Some(log));
     let addresses: Vec<_> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
     assert_eq!(addresses, ["127.0.0.1:8080", "unix:/etc/staunch/staunch.sock"]);
+    let redirect = RedirectHttps { port: 8443, status: 301, except_acme: true };
+    assert_eq!((config.listeners[0].redirect_https, config.listeners[1].redirect_https), (Some(redirect), None));
+    let certificate = |cert: &str, key: &str, ocsp: Option<&str>| {
+        let path = |name: &str| PathBuf::from(format!("/etc/staunch/{name}"));
+        Certificate { cert: path(cert), key: path(key), ocsp: ocsp.map(path), place: Place::default() }
+    };
+    let tls = ServerTls {
+        certificates: vec![certificate("a.pem", "a.key", Some("a.ocsp")), certificate("b.pem", "b.pem", None)],
+        client_ca: Some("/etc/staunch/ca.pem".into()),
+        client_auth: ClientAuth::Optional,
+        client_headers: true,
+        min_version: TlsVersion::Tls13,
+        max_version: TlsVersion::Tls13,
+        handshake_timeout: seconds(3),
+    };
+    assert_eq!((&config.listeners[0].tls, &config.listeners[1].tls), (&None, &Some(tls)));
+    assert_eq!(
+        config.listeners.iter().map(|listener| config.demands(listener)).collect::<Vec<_>>(),
+        [
+            Demands { redirect_https: Some(redirect), client_headers: ClientHeaders::Removed },
+            Demands { redirect_https: None, client_headers: ClientHeaders::Set },
+        ]
+    );
     assert_eq!(config.warnings, []);
 }
 
@@ -517,7 +550,11 @@ const DEFAULTS: &str = r#"Server {
     },
     max_connections: None,
     max_connections_per_client: None,
+    max_handshakes: 4096,
     memory_limit: None,
+    trusted_proxies: None,
+    trusted_header: Either,
+    forwarded: XForwarded,
     http2: Http2 {
         max_concurrent_streams: 128,
         window: 131072,
@@ -696,7 +733,47 @@ Plugin {
         line: 0,
         column: 0,
     },
+}
+ServerTls {
+    certificates: [],
+    client_ca: None,
+    client_auth: Required,
+    client_headers: false,
+    min_version: Tls12,
+    max_version: Tls13,
+    handshake_timeout: 10s,
+}
+RedirectHttps {
+    port: 443,
+    status: 308,
+    except_acme: false,
+}
+ClientTls {
+    ca: None,
+    server_name: None,
+    cert: None,
+    key: None,
+    verify: true,
 }"#;
+
+#[test]
+fn who_verifies_nobody_is_warned() {
+    let warnings = |tls: &str| {
+        let text = format!(
+            "[[listeners]]\naddress = ':80'\n[[routes]]\nupstream = 'a'\n[upstreams.a]\nendpoints = ['a:80']\ntls = {tls}\n"
+        );
+        let config = parse(&text).unwrap_or_else(|faults| panic!("{faults}"));
+        config.warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+
+    assert_eq!(warnings("true"), [""; 0]);
+    assert_eq!(
+        warnings("{ verify = false }"),
+        [
+            "7:18: endpoints may be anybody: their certificates are not verified; name the certificates to trust as `ca` instead"
+        ]
+    );
+}
 
 #[test]
 fn each_type_of_check_is_read() {
@@ -756,7 +833,7 @@ fn the_defaults_are_these() {
     let endpoint: Endpoint = "a:80".parse().unwrap();
 
     let defaults = format!(
-        "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
+        "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
         Server::default(),
         AccessLog::default(),
         Route::new(nothing),
@@ -764,6 +841,9 @@ fn the_defaults_are_these() {
         endpoint,
         HealthCheck::default(),
         Plugin::new("p"),
+        ServerTls::default(),
+        RedirectHttps::default(),
+        ClientTls::default(),
     );
 
     assert_eq!(defaults, DEFAULTS);

@@ -32,6 +32,9 @@ pub struct Record<'a> {
     pub version: Version,
     /// 0 when the client got no response.
     pub status: u16,
+    /// How a gRPC call ended, if that was heard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_status: Option<u32>,
     /// Bytes of the response's body.
     pub bytes_sent: u64,
     /// Bytes of the request's body.
@@ -86,6 +89,7 @@ impl Default for Record<'_> {
             target: "",
             version: Version::default(),
             status: 0,
+            grpc_status: None,
             bytes_sent: 0,
             bytes_received: 0,
             duration: Duration::ZERO,
