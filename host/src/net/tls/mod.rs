@@ -15,6 +15,8 @@ mod tickets;
 use crate::net::Stream;
 
 pub(crate) use client::Connector;
+#[cfg(feature = "http3")]
+pub(crate) use server::security_of_quic;
 pub(crate) use server::{Acceptor, security};
 pub(crate) use tickets::Tickets;
 
