@@ -23,6 +23,7 @@ mod grpc;
 mod hashing;
 mod health;
 mod hop_by_hop;
+mod http2_frames;
 mod languages;
 mod limits;
 mod maintenance;

@@ -3,11 +3,11 @@
 
 mod accepted;
 mod error;
-pub(crate) mod flood;
 mod incoming;
 mod opened;
 mod outgoing;
 pub(crate) mod server;
+mod watch;
 mod websocket;
 
 pub(crate) use opened::{Link, connect};

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::RecvStream;
 use h2::server::{Builder, Connection, SendResponse};
-use h2::{Reason, RecvStream};
 use http::Request;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 use crate::config::Http2;
 use crate::http::connection;
 use crate::http::h2::accepted::AcceptedStream;
-use crate::http::h2::flood::{Flood, Metered};
+use crate::http::h2::watch::{Watched, Wrong};
 use crate::http::head::Version;
 use crate::http::heads;
 use crate::http::worker::{Seat, Worker};
@@ -33,7 +33,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Serves a connection until it ends.
 pub(crate) async fn serve(worker: &Rc<Worker>, stream: Stream, peer: &Peer, seat: &Seat<'_>, metrics: &WorkerMetrics) {
     let site = worker.site();
-    let (io, flood) = Metered::new(stream);
+    let (io, wrong) = Watched::new(stream);
     let handshake = builder(&site.server.http2, site.limits.max_head).handshake(io);
     let patience = site.server.client_header_timeout;
     drop(site);
@@ -51,7 +51,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, stream: Stream, peer: &Peer, seat
     let served = Served {
         worker,
         connection,
-        flood,
+        wrong,
         peer: Rc::new(peer.clone()),
         seat,
         metrics,
@@ -82,8 +82,8 @@ fn builder(config: &Http2, max_head: usize) -> Builder {
 /// A connection that is being served.
 struct Served<'c> {
     worker: &'c Rc<Worker>,
-    connection: Connection<Metered, Bytes>,
-    flood: Rc<Cell<Option<Flood>>>,
+    connection: Connection<Watched, Bytes>,
+    wrong: Rc<Cell<Option<Wrong>>>,
     peer: Rc<Peer>,
     seat: &'c Seat<'c>,
     metrics: &'c WorkerMetrics,
@@ -163,12 +163,16 @@ impl Served<'_> {
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
                 Poll::Pending => {}
             }
-            if let Some(flood) = self.flood.get()
+            if let Some(wrong) = self.wrong.get()
                 && !self.is_stopped
             {
-                warn!(client = ?self.peer.address, %flood, "closed an HTTP/2 connection");
-                self.metrics.http2_floods.increment();
-                self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                if wrong.is_flood() {
+                    warn!(client = ?self.peer.address, cause = %wrong, "closed an HTTP/2 connection");
+                    self.metrics.http2_floods.increment();
+                } else {
+                    debug!(client = ?self.peer.address, cause = %wrong, "closed an HTTP/2 connection");
+                }
+                self.connection.abrupt_shutdown(wrong.reason());
                 (self.is_leaving, self.is_stopped) = (true, true);
                 continue;
             }
