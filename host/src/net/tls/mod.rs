@@ -6,6 +6,7 @@
 mod chooser;
 mod client;
 mod files;
+mod hello;
 mod name;
 mod ocsp;
 mod server;
@@ -14,6 +15,7 @@ mod tickets;
 use crate::net::Stream;
 
 pub(crate) use client::Connector;
+pub(crate) use hello::{Hello, LOOKED_AT, TOO_OLD};
 pub(crate) use server::{Acceptor, security};
 pub(crate) use tickets::Tickets;
 
