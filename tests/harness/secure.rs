@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
@@ -33,6 +33,8 @@ pub(crate) struct Identity {
 impl Authority {
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        // One whose subject is its issuer's is self-signed to OpenSSL.
+        params.distinguished_name.push(DnType::CommonName, "authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate");
         let folder = tempfile::tempdir().expect("a folder");
@@ -65,6 +67,19 @@ impl Authority {
         let file = |kind: &str| self.folder.path().join(format!("{name}.{kind}"));
         let identity = Identity { cert: file("pem"), key: file("key") };
         std::fs::write(&identity.cert, certificate.pem()).expect("a file");
+        std::fs::write(&identity.key, pair.serialize_pem()).expect("a file");
+        identity
+    }
+
+    /// A certificate that nobody but its own key has signed, as one that signs others.
+    pub(crate) fn by_itself(&self, name: &str, say: impl FnOnce(&mut CertificateParams)) -> Identity {
+        let pair = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        say(&mut params);
+        let file = |kind: &str| self.folder.path().join(format!("{name}.itself.{kind}"));
+        let identity = Identity { cert: file("pem"), key: file("key") };
+        std::fs::write(&identity.cert, params.self_signed(&pair).expect("a certificate").pem()).expect("a file");
         std::fs::write(&identity.key, pair.serialize_pem()).expect("a file");
         identity
     }

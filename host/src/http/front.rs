@@ -1,4 +1,5 @@
-//! What a listener wants of every request that comes in there: to come over TLS, and to tell the truth about certificates.
+//! What a listener wants of every request that comes in there: to come over TLS, and to tell the truth about certificates;
+//! and what it wants known of itself.
 
 use bytes::Bytes;
 
@@ -7,6 +8,7 @@ use crate::filters::LocalResponse;
 use crate::http::error::ExchangeError;
 use crate::http::facts::Facts;
 use crate::http::h1::BadRequest;
+use crate::http::head::Version;
 use crate::net::peer::ClientCertificate;
 
 /// By these prefixes' path an authority looks who has a name (RFC 8555 section 8.3).
@@ -29,6 +31,10 @@ const FIELDS: [(&str, Told); 4] = [
 /// When nobody knows where it should have gone.
 pub(crate) fn redirect(facts: &Facts) -> Option<Result<LocalResponse, ExchangeError>> {
     let RedirectHttps { port, status, except_acme } = facts.demands.as_ref()?.redirect_https?;
+    if facts.secure {
+        // To the proxy in front, which is trusted.
+        return None;
+    }
     let request = &facts.request;
     if except_acme && request.path().starts_with(ACME) {
         return None;
@@ -65,6 +71,14 @@ pub(crate) fn describe_client(facts: &mut Facts) {
     }
 }
 
+/// Tells a client that it could speak HTTP/3, unless it does or the endpoint tells of something else (RFC 7838).
+pub(crate) fn announce(facts: &mut Facts) {
+    let Some(alt_svc) = facts.demands.as_ref().and_then(|demands| demands.alt_svc.as_ref()) else { return };
+    if facts.request.version < Version::Http3 && facts.response.fields.get(b"alt-svc").is_none() {
+        facts.response.fields.append(b"alt-svc", alt_svc.as_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -85,6 +99,14 @@ mod tests {
     fn location(facts: &Facts) -> String {
         let answer = redirect(facts).expect("a redirect").expect("there is a host");
         String::from_utf8(answer.fields[0].1.clone()).expect("text")
+    }
+
+    #[test]
+    fn who_came_over_tls_to_a_trusted_proxy_is_not_redirected() {
+        let mut facts = asking("shop.example", "/", RedirectHttps::default());
+        facts.secure = true;
+
+        assert!(redirect(&facts).is_none());
     }
 
     #[test]

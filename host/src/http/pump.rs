@@ -35,7 +35,10 @@ pub(crate) struct Pump {
     pub(crate) moved: u64,
     /// How a gRPC call ended, if trailers told so.
     pub(crate) grpc_status: Option<grpc::Code>,
+    /// Whether the sink has been told of the end.
     ended: bool,
+    /// Whether that has left.
+    done: bool,
 }
 
 /// Why a body did not arrive.
@@ -108,7 +111,7 @@ impl Replay {
 
 impl Pump {
     pub(crate) fn new(encoder: BodyEncoder) -> Self {
-        Self { encoder, pending: 0, framing: 0, behind: b"", moved: 0, grpc_status: None, ended: false }
+        Self { encoder, pending: 0, framing: 0, behind: b"", moved: 0, grpc_status: None, ended: false, done: false }
     }
 
     /// Sends body bytes that do not come from the source: what was kept of an earlier attempt.
@@ -122,9 +125,9 @@ impl Pump {
         (self.pending, self.framing) = (0, 0);
     }
 
-    /// Whether all of the body and its end were handed to the other side.
+    /// Whether all of the body and its end have left for the other side.
     pub(crate) fn is_done(&self) -> bool {
-        self.ended
+        self.done
     }
 
     /// Moves the body as far as both sides allow; ready when its end was sent.
@@ -162,7 +165,9 @@ impl Pump {
                     }
                     self.ended = true;
                 }
-                return to.poll_flush(cx).map_err(PumpError::Sink);
+                ready!(to.poll_flush(cx)).map_err(PumpError::Sink)?;
+                self.done = true;
+                return Poll::Ready(Ok(()));
             }
             if passage.chain.is_some() && to.output.len() >= GATHERED {
                 ready!(to.poll_flush(cx)).map_err(PumpError::Sink)?;

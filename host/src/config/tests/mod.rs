@@ -230,10 +230,10 @@ fn server_admin_and_log_are_read() {
     };
     assert_eq!((&config.listeners[0].tls, &config.listeners[1].tls), (&None, &Some(tls)));
     assert_eq!(
-        config.listeners.iter().map(|listener| config.demands(listener)).collect::<Vec<_>>(),
+        config.listeners.iter().map(|listener| config.demands(listener, &listener.address)).collect::<Vec<_>>(),
         [
-            Demands { redirect_https: Some(redirect), client_headers: ClientHeaders::Removed },
-            Demands { redirect_https: None, client_headers: ClientHeaders::Set },
+            Demands { redirect_https: Some(redirect), client_headers: ClientHeaders::Removed, alt_svc: None },
+            Demands { redirect_https: None, client_headers: ClientHeaders::Set, alt_svc: None },
         ]
     );
     assert_eq!(config.warnings, []);
