@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -168,6 +169,28 @@ fn a_reload_takes_changed_files_over_and_refuses_bad_ones() {
     proxy.reread(&file, &text);
     proxy.assert_counted("staunch_config_refused_total", 1.0);
     assert_eq!((proxy.generation(), shown()), (generation, second.der()));
+}
+
+#[test]
+fn a_certificate_that_expires_while_it_serves_stands_in_the_way_of_nothing_else() {
+    let authority = Authority::new();
+    let until = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later") + Duration::from_secs(2);
+    let identity = authority.issue_for(&["a.example"], |params| {
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + until;
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("staunch.toml");
+    let tls = tls(&[&identity], "");
+    let text = |more: &str| {
+        format!("[[listeners]]\naddress = \"127.0.0.1:0\"\n{tls}{}{more}", api([&Upstream::replying("hi")]))
+    };
+    let proxy = Proxy::start(&text(""), Some(&file)).expect("it is still good");
+
+    eventually(|| UNIX_EPOCH + until + Duration::from_secs(1) < SystemTime::now());
+    proxy.reload(&file, &text("keepalive = 3\n"));
+
+    let faults = faults(&tls);
+    assert!(faults.contains("the certificate has expired on "), "but nothing starts with it: {faults}");
 }
 
 /// An answer about the certificate of this serial number, whose signature nobody looks at here.

@@ -190,8 +190,13 @@ fn who_speaks_no_tls_is_told_so() {
     let (said, end) = garbage.drain();
     // A fatal alert (RFC 8446 section 6), and an end in order, so that it can be read.
     assert_eq!((said.first(), said.get(5), end), (Some(&21), Some(&2), End::Closed), "{said:?}");
-    proxy.assert_counted("staunch_listener_tls_handshakes_total{outcome=\"failed\"}", 2.0);
-    assert_eq!(origin().requests(), 0);
+    let mut old = Client::to(&proxy);
+    let mut hello = vec![22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 1];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 2, 0, 0x2f, 1, 0]);
+    old.send(hello);
+    assert_eq!(old.drain(), (vec![21, 3, 1, 0, 2, 2, 70], End::Closed), "RFC 8446 section 6.2: protocol_version");
+    proxy.assert_counted("staunch_listener_tls_handshakes_total{outcome=\"failed\"}", 3.0);
 }
 
 #[test]

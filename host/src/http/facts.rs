@@ -259,6 +259,7 @@ impl DerefMut for Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::peer::ClientCertificate;
 
     #[test]
     fn an_identifier_is_32_hexadecimal_digits_and_stays_the_same() {
@@ -269,6 +270,22 @@ mod tests {
         assert_eq!(id.len(), 32);
         assert!(id.bytes().all(|b| b.is_ascii_hexdigit()));
         assert_eq!(facts.id(), id);
+    }
+
+    #[test]
+    fn what_tls_came_to_is_known_like_a_note() {
+        let mut facts = Facts::new(None, true);
+        assert_eq!(facts.note("tls-version"), None);
+        let client = ClientCertificate { subject: "CN=a".to_owned(), ..ClientCertificate::default() };
+        let security = Security { version: "TLSv1.3", client: Some(client), ..Security::default() };
+
+        facts.security = Some(Arc::new(security));
+
+        assert_eq!(facts.note("tls-version"), Some(&b"TLSv1.3"[..]));
+        assert_eq!(facts.note("tls-client-subject"), Some(&b"CN=a"[..]));
+        assert_eq!((facts.note("tls-server-name"), facts.note("tls-"), facts.note("version")), (None, None, None));
+        facts.reset(None, true);
+        assert_eq!(facts.note("tls-version"), None, "it was another client's");
     }
 
     #[test]

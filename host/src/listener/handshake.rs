@@ -1,10 +1,10 @@
 //! A connection becomes a secure one, within its time and its turn.
 //!
-//! # Why is a byte waited for first?
+//! # Why are bytes waited for first?
 //!
 //! Who connects and says nothing costs a socket and a timer. Only with the first byte does a connection take one of the
 //! places for handshakes, of which there are [`max_handshakes`](crate::config::Server::max_handshakes), and the memory for
-//! one. That byte also tells a client that speaks plain HTTP, which gets words it can read.
+//! one.
 
 use std::io;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use crate::http::worker::Worker;
-use crate::net::tls::{Acceptor, security};
+use crate::net::tls::{Acceptor, Hello, LOOKED_AT, TOO_OLD, security};
 use crate::net::{Peer, Stream};
 use crate::telemetry::metrics::{Handshake, Timeout};
 
@@ -31,7 +31,8 @@ const PLAIN: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; chars
 /// Why a connection does not become secure.
 enum Refused {
     Late,
-    Plain(Stream),
+    /// By its first bytes, with what it is told.
+    Beforehand(&'static str, &'static [u8], Stream),
     Failed(io::Error, Stream),
     Gone,
 }
@@ -41,11 +42,14 @@ pub(super) async fn secure(worker: &Worker, acceptor: &Acceptor, stream: Stream,
     let metrics = worker.site().ledger.metrics.clone();
     let due = Instant::now() + acceptor.settings().handshake_timeout;
     let handshake = async {
-        match stream.peek().await {
-            // What begins like a method is no record of TLS.
-            Ok(Some(b'A'..=b'Z')) if acceptor.speaks_http() => return Err(Refused::Plain(stream)),
-            Ok(_) => {}
-            Err(_) => return Err(Refused::Gone),
+        let mut space = [0; LOOKED_AT];
+        let Ok(came) = stream.peek(&mut space).await else { return Err(Refused::Gone) };
+        match Hello::of(&space[..came]) {
+            Hello::Plain if acceptor.speaks_http() => {
+                return Err(Refused::Beforehand("plain HTTP where there is TLS", PLAIN.as_bytes(), stream));
+            }
+            Hello::Old => return Err(Refused::Beforehand("TLS 1.1 or older", &TOO_OLD, stream)),
+            Hello::Plain | Hello::Other => {}
         }
         let _turn = worker.admission.handshake().await;
         acceptor.accept(stream).await.map_err(|(error, stream)| Refused::Failed(error, stream))
@@ -65,9 +69,9 @@ pub(super) async fn secure(worker: &Worker, acceptor: &Acceptor, stream: Stream,
             metrics.timed_out(Timeout::ClientHandshake);
             debug!(client = ?peer.address, "closed: no TLS handshake within handshake_timeout");
         }
-        Refused::Plain(stream) => {
-            debug!(client = ?peer.address, "closed: plain HTTP where there is TLS");
-            let _ = timeout(LINGER, part(stream, PLAIN.as_bytes())).await;
+        Refused::Beforehand(why, word, stream) => {
+            debug!(client = ?peer.address, "closed: {why}");
+            let _ = timeout(LINGER, part(stream, word)).await;
         }
         Refused::Failed(error, stream) => {
             debug!(client = ?peer.address, %error, "closed: the TLS handshake failed");

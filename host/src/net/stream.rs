@@ -179,16 +179,20 @@ impl Stream {
         }
     }
 
-    /// Waits for the next byte and leaves it where it is. `None`: at the end, or where nothing can be looked at
-    /// beforehand.
-    pub(crate) async fn peek(&self) -> io::Result<Option<u8>> {
-        let mut byte = [0];
+    /// Waits for the next bytes, copies what fits of them and leaves them where they are. 0: at the end, or where nothing
+    /// can be looked at beforehand.
+    pub(crate) async fn peek(&self, space: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => Ok((stream.peek(&mut byte).await? > 0).then_some(byte[0])),
-            Self::Rewound(rewound) if !rewound.is_used_up() => Ok(rewound.bytes.get(rewound.read).copied()),
-            Self::Rewound(rewound) => Box::pin(rewound.stream.peek()).await,
-            Self::Unix(stream) => stream.readable().await.map(|()| None),
-            Self::Tls(_) | Self::Accepted(_) | Self::Opened(_) => Ok(None),
+            Self::Tcp(stream) => stream.peek(space).await,
+            Self::Rewound(rewound) if !rewound.is_used_up() => {
+                let left = &rewound.bytes[rewound.read..];
+                let n = left.len().min(space.len());
+                space[..n].copy_from_slice(&left[..n]);
+                Ok(n)
+            }
+            Self::Rewound(rewound) => Box::pin(rewound.stream.peek(space)).await,
+            Self::Unix(stream) => stream.readable().await.map(|()| 0),
+            Self::Tls(_) | Self::Accepted(_) | Self::Opened(_) => Ok(0),
         }
     }
 

@@ -69,18 +69,17 @@ impl Files {
     ) -> Result<CertifiedKey, BadTls> {
         let chain = self.certificates(cert)?;
         let key_der = self.private_key(key)?;
-        check_strength(cert, &chain[0])?;
+        let own = parse(cert, &chain[0])?;
+        check_strength(cert, &own)?;
         let signing = provider.key_provider.load_private_key(key_der);
         let signing = signing.map_err(|error| bad(key, &format_args!("the key cannot be used: {}", plain(&error))))?;
-        let identity = CertifiedKey::new(chain, signing);
-        match identity.keys_match() {
-            // A kind of key that cannot tell its public half was looked at above.
-            Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(identity),
-            Err(_) => {
-                let why = format!("this is not the key of the certificate in {}", cert.display());
-                Err(bad(key, &why))
-            }
+        // Compared here, as a certificate may be shown that rustls would not take from others, such as one of version 1.
+        let is_other = signing.public_key().is_some_and(|public| *public != *own.public_key().raw);
+        if is_other {
+            return Err(bad(key, &format_args!("this is not the key of the certificate in {}", cert.display())));
         }
+        drop(own);
+        Ok(CertifiedKey::new(chain, signing))
     }
 
     fn private_key(&mut self, path: &Path) -> Result<PrivateKeyDer<'static>, BadTls> {
@@ -125,8 +124,8 @@ pub(super) fn parse<'c>(path: &Path, certificate: &'c CertificateDer<'_>) -> Res
     }
 }
 
-fn check_strength(path: &Path, certificate: &CertificateDer<'_>) -> Result<(), BadTls> {
-    match parse(path, certificate)?.public_key().parsed() {
+fn check_strength(path: &Path, certificate: &X509Certificate<'_>) -> Result<(), BadTls> {
+    match certificate.public_key().parsed() {
         Ok(PublicKey::RSA(key)) if key.key_size() < MIN_RSA_BITS => {
             let why = format!("an RSA key of {} bits is too weak; it needs {MIN_RSA_BITS} at least", key.key_size());
             Err(bad(path, &why))

@@ -1,11 +1,12 @@
 //! TLS (RFC 8446, RFC 5246): connections are made secure, as their client or their server.
 //!
-//! Everything that can be wrong with files is told when a [`Connector`] or an [`Acceptor`] is built; what is left for a connection is what
-//! only its peer decides.
+//! Everything that can be wrong with files is told when a [`Connector`] or an [`Acceptor`] is built; what is left for a
+//! connection is what only its peer decides.
 
 mod chooser;
 mod client;
 mod files;
+mod hello;
 mod name;
 mod named;
 mod ocsp;
@@ -15,6 +16,7 @@ mod tickets;
 use crate::net::Stream;
 
 pub(crate) use client::Connector;
+pub(crate) use hello::{Hello, LOOKED_AT, TOO_OLD};
 #[cfg(feature = "http3")]
 pub(crate) use server::security_of_quic;
 pub(crate) use server::{Acceptor, security};
