@@ -81,7 +81,7 @@ fn limits_balancers_and_closed_doors_know_the_client_that_a_trusted_proxy_names(
         api([&origins[0]])
     );
     let proxy = Proxy::with(&limited);
-    let mut ask = |client: &str| Client::to(&proxy).ask("GET", "/", &format!("X-Forwarded-For: {client}\r\n")).status;
+    let ask = |client: &str| Client::to(&proxy).ask("GET", "/", &format!("X-Forwarded-For: {client}\r\n")).status;
     assert_eq!([ask("203.0.113.1"), ask("203.0.113.2"), ask("203.0.113.1, 203.0.113.2")], [200, 200, 429]);
 
     let closed = format!(
@@ -89,7 +89,7 @@ fn limits_balancers_and_closed_doors_know_the_client_that_a_trusted_proxy_names(
         api([&origins[0]])
     );
     let proxy = Proxy::with(&closed);
-    let mut ask = |client: &str| Client::to(&proxy).ask("GET", "/", &format!("X-Forwarded-For: {client}\r\n")).status;
+    let ask = |client: &str| Client::to(&proxy).ask("GET", "/", &format!("X-Forwarded-For: {client}\r\n")).status;
     assert_eq!([ask("203.0.113.9"), ask("203.0.113.1"), ask("203.0.113.9, 203.0.113.1")], [200, 503, 503]);
 }
 
