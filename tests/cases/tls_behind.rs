@@ -46,6 +46,29 @@ fn an_endpoint_is_trusted_by_its_certificate_and_its_name() {
 }
 
 #[test]
+fn a_certificate_that_nobody_signed_is_trusted_where_it_is_named_itself() {
+    let authority = Authority::new();
+    let by_itself = authority.by_itself("127.0.0.1", |_| ());
+    let named = origin(&authority, &by_itself, &[]);
+    let elsewhere = authority.by_itself("api.internal", |_| ());
+    let other = origin(&authority, &elsewhere, &[]);
+    let old = authority.by_itself("[::1]", |params| params.not_after = rcgen::date_time_ymd(2001, 1, 1));
+    let expired = origin(&authority, &old, &[]);
+
+    for (origin, trusted, more, status) in [
+        (&named, &by_itself.cert, "", 200),
+        (&named, &elsewhere.cert, "", 502),
+        (&named, &authority.ca(), "", 502),
+        (&other, &elsewhere.cert, "", 502),
+        (&other, &elsewhere.cert, ", server_name = \"api.internal\"", 200),
+        (&expired, &old.cert, ", server_name = \"::1\"", 502),
+    ] {
+        let proxy = Proxy::with(&secure([origin], &format!("{{ ca = {}{more} }}", quoted(trusted)), ""));
+        assert_eq!(proxy.get("/").status, status, "for {trusted:?}{more}");
+    }
+}
+
+#[test]
 fn an_endpoint_that_is_not_trusted_costs_no_request_and_another_answers_even_a_post() {
     let (authority, other) = (Authority::new(), Authority::new());
     let good = origin(&authority, &authority.issue("127.0.0.1"), &[]);

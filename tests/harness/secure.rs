@@ -71,6 +71,19 @@ impl Authority {
         identity
     }
 
+    /// A certificate that nobody but its own key has signed, as one that signs others.
+    pub(crate) fn by_itself(&self, name: &str, say: impl FnOnce(&mut CertificateParams)) -> Identity {
+        let pair = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        say(&mut params);
+        let file = |kind: &str| self.folder.path().join(format!("{name}.itself.{kind}"));
+        let identity = Identity { cert: file("pem"), key: file("key") };
+        std::fs::write(&identity.cert, params.self_signed(&pair).expect("a certificate").pem()).expect("a file");
+        std::fs::write(&identity.key, pair.serialize_pem()).expect("a file");
+        identity
+    }
+
     /// What a server with this certificate speaks. With `wants_clients`, those that connect must show one of this
     /// authority's too.
     pub(crate) fn server(&self, identity: &Identity, protocols: &[&str], wants_clients: bool) -> Arc<ServerConfig> {

@@ -9,6 +9,8 @@ use super::tree::Kind;
 pub struct Demands {
     pub redirect_https: Option<RedirectHttps>,
     pub client_headers: ClientHeaders,
+    /// What clients that do not speak HTTP/3 are told of it.
+    pub alt_svc: Option<String>,
 }
 
 /// What becomes of `x-client-cert-…` fields.

@@ -8,8 +8,9 @@ use std::str::FromStr;
 use super::demands::RedirectHttps;
 use super::fault::{BadValue, Fault};
 use super::reader::Reader;
-use super::server_tls::ServerTls;
+use super::server_tls::{ServerTls, TlsVersion};
 use super::settings::Place;
+use super::tree::Kind;
 use super::value;
 
 /// An address to accept on, displayed as it is written.
@@ -27,6 +28,21 @@ pub struct Listener {
     pub tls: Option<ServerTls>,
     /// Whether requests are sent to where there is TLS; absent: they are served.
     pub redirect_https: Option<RedirectHttps>,
+    /// Whether HTTP/3 is served too, on the same port of UDP (false).
+    pub http3: bool,
+    /// What clients of other versions are told of HTTP/3 (where it is, for a day).
+    pub alt_svc: AltSvc,
+}
+
+/// The field `alt-svc` of responses (RFC 7838).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AltSvc {
+    /// That HTTP/3 is on the port of the listener.
+    #[default]
+    Own,
+    /// Something else, as where clients see another port.
+    Text(String),
+    Absent,
 }
 
 impl Listener {
@@ -59,7 +75,64 @@ impl Listener {
             let message = "who comes here has TLS already, so that `redirect_https` would go round in a circle";
             reader.scope.fault(Fault::new(reader.place_of("redirect_https"), message));
         }
-        Some(Self { address: ListenAddress::read(reader)?, tls, redirect_https })
+        let http3 = reader.optional("http3").unwrap_or_default();
+        let alt_svc = AltSvc::read(reader, "alt_svc");
+        let address = ListenAddress::read(reader)?;
+        if http3 && let Some(message) = no_http3(&address, tls.as_ref()) {
+            reader.scope.fault(Fault::new(reader.place_of("http3"), message));
+        }
+        if !http3 && reader.value("alt_svc").is_some() && alt_svc != AltSvc::Absent {
+            let fault = Fault::new(reader.place_of("alt_svc"), "`alt_svc` has no meaning without `http3`");
+            reader.scope.fault(fault.with_hint("add `http3 = true`".to_owned()));
+        }
+        Some(Self { address, tls, redirect_https, http3, alt_svc })
+    }
+}
+
+impl Listener {
+    /// What clients are told of HTTP/3. `address`: with the port that was given.
+    pub(super) fn alt_svc(&self, address: &ListenAddress) -> Option<String> {
+        match (&self.alt_svc, address) {
+            _ if !self.http3 => None,
+            (AltSvc::Text(text), _) => Some(text.clone()),
+            // A day, for which most clients hold on to it.
+            (AltSvc::Own, ListenAddress::Tcp(address)) => Some(format!("h3=\":{}\"; ma=86400", address.port())),
+            _ => None,
+        }
+    }
+}
+
+/// Why HTTP/3 cannot be served there.
+fn no_http3(address: &ListenAddress, tls: Option<&ServerTls>) -> Option<&'static str> {
+    match (address, tls) {
+        _ if !cfg!(feature = "http3") => Some("this program was built without HTTP/3"),
+        (ListenAddress::Unix(_), _) => Some("HTTP/3 needs a port, which a unix socket has not"),
+        (_, None) => Some("HTTP/3 is always secure, and needs `tls`"),
+        (_, Some(tls)) if tls.max_version < TlsVersion::Tls13 => Some("HTTP/3 needs TLS 1.3"),
+        _ => None,
+    }
+}
+
+impl AltSvc {
+    /// Reads `true`, `false` or what the field is to say.
+    fn read(reader: &mut Reader<'_>, key: &'static str) -> Self {
+        let Some(value) = reader.value(key) else { return Self::default() };
+        match &value.kind {
+            Kind::Boolean(true) => Self::Own,
+            Kind::Boolean(false) => Self::Absent,
+            Kind::String(text) => match text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+                true if !text.trim().is_empty() => Self::Text(text.trim().to_owned()),
+                _ => {
+                    let fault = Fault::new(value.place, format!("`{}` cannot be sent", value::shown(text)));
+                    reader.scope.fault(fault.with_hint("write something like `h3=\":443\"; ma=86400`".to_owned()));
+                    Self::default()
+                }
+            },
+            _ => {
+                reader.scope.mismatch(value, "true, false or a text");
+                Self::default()
+            }
+        }
     }
 }
 

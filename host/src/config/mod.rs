@@ -57,7 +57,7 @@ pub use forwarding::{Forwarded, TrustedHeader, TrustedProxies};
 pub use health::{ExchangeCheck, Expected, GrpcCheck, HealthCheck, HealthCheckKind, HttpCheck, InitialState, Pattern};
 pub use http2::Http2;
 pub use limit::{ConcurrencyLimit, Priority};
-pub use listener::{ListenAddress, Listener};
+pub use listener::{AltSvc, ListenAddress, Listener};
 pub use maintenance::Maintenance;
 pub use mask::masked;
 pub use network::Network;
@@ -100,14 +100,15 @@ pub struct Config {
 impl Config {
     /// What a listener wants of every request. What one of them tells endpoints of certificates, no client of another
     /// may claim.
-    pub fn demands(&self, listener: &Listener) -> Demands {
+    /// `address`: where it is.
+    pub fn demands(&self, listener: &Listener, address: &ListenAddress) -> Demands {
         let sets = |listener: &Listener| listener.tls.as_ref().is_some_and(|tls| tls.client_headers);
         let client_headers = match (sets(listener), self.listeners.iter().any(sets)) {
             (true, _) => ClientHeaders::Set,
             (false, true) => ClientHeaders::Removed,
             (false, false) => ClientHeaders::Kept,
         };
-        Demands { redirect_https: listener.redirect_https, client_headers }
+        Demands { redirect_https: listener.redirect_https, client_headers, alt_svc: listener.alt_svc(address) }
     }
 
     /// Reads a file.

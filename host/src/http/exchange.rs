@@ -185,6 +185,7 @@ async fn answer(
         let page = pages.of(answer.status);
         return local(client, exchange, upload, &answer, page, sent).await.map(|()| Served::Answered);
     }
+    front::announce(exchange);
     let chain = match kind {
         BodyKind::None if exchange.request.method() != "HEAD" => BodyChain::default(),
         _ => route.response_bodies(exchange)?,

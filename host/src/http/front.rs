@@ -1,4 +1,5 @@
-//! What a listener wants of every request that comes in there: to come over TLS, and to tell the truth about certificates.
+//! What a listener wants of every request that comes in there: to come over TLS, and to tell the truth about certificates;
+//! and what it wants known of itself.
 
 use bytes::Bytes;
 
@@ -7,13 +8,17 @@ use crate::filters::LocalResponse;
 use crate::http::error::ExchangeError;
 use crate::http::facts::Facts;
 use crate::http::h1::BadRequest;
+use crate::http::head::Version;
 use crate::net::peer::ClientCertificate;
 
 /// By these prefixes' path an authority looks who has a name (RFC 8555 section 8.3).
 const ACME: &str = "/.well-known/acme-challenge/";
 
+/// A part of what is known of a client's certificate.
+type Told = fn(&ClientCertificate) -> &str;
+
 /// The fields that tell of a client's certificate, with what stands in them.
-const FIELDS: [(&str, fn(&ClientCertificate) -> &str); 4] = [
+const FIELDS: [(&str, Told); 4] = [
     ("x-client-cert-subject", |client| &client.subject),
     ("x-client-cert-issuer", |client| &client.issuer),
     ("x-client-cert-serial", |client| &client.serial),
@@ -63,6 +68,14 @@ pub(crate) fn describe_client(facts: &mut Facts) {
             Some(client) => facts.request.fields.set(name.as_bytes(), value(client).as_bytes()),
             None => facts.request.fields.remove(name.as_bytes()),
         };
+    }
+}
+
+/// Tells a client that it could speak HTTP/3, unless it does or the endpoint tells of something else (RFC 7838).
+pub(crate) fn announce(facts: &mut Facts) {
+    let Some(alt_svc) = facts.demands.as_ref().and_then(|demands| demands.alt_svc.as_ref()) else { return };
+    if facts.request.version < Version::Http3 && facts.response.fields.get(b"alt-svc").is_none() {
+        facts.response.fields.append(b"alt-svc", alt_svc.as_bytes());
     }
 }
 

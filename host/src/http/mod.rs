@@ -10,7 +10,10 @@ mod front;
 pub(crate) mod grpc;
 pub mod h1;
 pub(crate) mod h2;
+#[cfg(feature = "http3")]
+pub(crate) mod h3;
 pub mod head;
+pub(crate) mod heads;
 mod idle;
 pub(crate) mod ledger;
 pub(crate) mod maintenance;

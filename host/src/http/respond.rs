@@ -12,7 +12,7 @@ use crate::http::grpc;
 use crate::http::h1::{self, ConnectionOption, Encoding, ResponseOptions};
 use crate::http::head::Version;
 use crate::http::upload::ClientFault;
-use crate::http::{pages, send_head};
+use crate::http::{front, pages, send_head};
 
 /// The answer to a failed exchange. One without a body gets the error page for its status, or the status in words.
 pub(crate) fn failure(error: &ExchangeError) -> Option<LocalResponse> {
@@ -71,6 +71,7 @@ pub(crate) async fn send(
     if exchange.is_grpc {
         exchange.grpc_status = grpc::code(&exchange.response.fields);
     }
+    front::announce(exchange);
     client.transport.latest = None;
     let mut body = page.map_or(&answer.body[..], |page| &page.body.0);
     let length = body.len() as u64;

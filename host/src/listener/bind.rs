@@ -6,13 +6,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use crate::config::ListenAddress;
-use crate::listener::Listener;
+use crate::listener::{Listener, quic};
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -26,6 +27,8 @@ pub(crate) struct Bound {
     /// With the port that was given, when 0 was asked for.
     pub(crate) address: ListenAddress,
     sockets: Mutex<Vec<Socket>>,
+    /// The UDP sockets beside them, where HTTP/3 is served.
+    quic: Mutex<Option<Arc<quic::Sockets>>>,
     /// Whether another process serves these sockets.
     handed_over: AtomicBool,
 }
@@ -69,7 +72,30 @@ pub(super) fn adopt(asked: &ListenAddress, address: ListenAddress, mut sockets: 
 impl Bound {
     fn new(asked: &ListenAddress, address: ListenAddress, sockets: Vec<Socket>) -> Self {
         let (asked, sockets) = (asked.clone(), Mutex::new(sockets));
-        Self { asked, address, sockets, handed_over: AtomicBool::new(false) }
+        Self { asked, address, sockets, quic: Mutex::default(), handed_over: AtomicBool::new(false) }
+    }
+
+    /// Opens sockets for HTTP/3 on the same port, unless there are some.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn open_quic(&self, workers: usize) -> io::Result<()> {
+        let ListenAddress::Tcp(address) = self.address else { return Err(io::ErrorKind::Unsupported.into()) };
+        let mut quic = self.quic.lock();
+        if quic.is_none() {
+            *quic = Some(Arc::new(quic::Sockets::open(address, workers)?));
+        }
+        Ok(())
+    }
+
+    /// The sockets for HTTP/3.
+    pub(crate) fn quic(&self) -> Option<Arc<quic::Sockets>> {
+        self.quic.lock().clone()
+    }
+
+    /// Lets go of the sockets for HTTP/3, as of the others.
+    pub(crate) fn close_quic(&self) {
+        self.quic.lock().take();
     }
 
     /// What the worker `number` of `workers` listens on, at least one socket. No socket is left to nobody: where there
@@ -90,6 +116,7 @@ impl Bound {
     /// Lets go of the sockets. Who listens on them has the only ones then, and closes them by ending.
     pub(crate) fn close(&self) {
         self.sockets.lock().clear();
+        self.close_quic();
     }
 
     /// Leaves the sockets to another process, with the connections that wait to be accepted.

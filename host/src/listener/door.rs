@@ -26,6 +26,17 @@ impl Door {
         Rc::new(Self { config, acceptor, demands })
     }
 
+    /// What its connections are made secure with, if they are.
+    #[cfg(feature = "http3")]
+    pub(super) fn acceptor(&self) -> Option<&Acceptor> {
+        self.acceptor.as_deref()
+    }
+
+    #[cfg(feature = "http3")]
+    pub(super) fn demands(&self) -> Option<&Arc<Demands>> {
+        self.demands.as_ref()
+    }
+
     /// Serves a connection that was accepted, to its end.
     pub(crate) async fn serve(self: Rc<Self>, worker: Rc<Worker>, mut stream: Stream, mut peer: Peer, place: Place) {
         peer.demands.clone_from(&self.demands);

@@ -4,6 +4,11 @@ mod bind;
 mod door;
 mod handshake;
 mod inherit;
+#[cfg(feature = "http3")]
+pub(crate) mod quic;
+#[cfg(not(feature = "http3"))]
+#[path = "quic_absent.rs"]
+pub(crate) mod quic;
 
 use std::io;
 use std::rc::Rc;

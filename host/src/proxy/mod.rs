@@ -37,7 +37,7 @@ pub use upgrade::Program;
 use crew::Crew;
 use operation::Operation;
 use parts::{Built, Parts};
-use running::{Running, cannot_listen};
+use running::{Running, cannot_listen, open_quic};
 use upgrade::Upgrade;
 use window::Control;
 use worker::Turn;
@@ -271,7 +271,10 @@ fn bind(config: &Config, workers: usize, inherited: &mut Inherited) -> Result<Ve
     let mut found = Vec::new();
     for listener in &config.listeners {
         match inherited.bind(&listener.address, workers) {
-            Ok(socket) => bound.push(Arc::new(socket)),
+            Ok(socket) => {
+                found.extend(open_quic(listener, &socket, workers).err());
+                bound.push(Arc::new(socket));
+            }
             Err(error) => found.push(cannot_listen(&listener.address, &error)),
         }
     }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::admission::Admission;
-use crate::config::{Config, Fault, Faults, ListenAddress, Place};
+use crate::config::{self, Config, Fault, Faults, ListenAddress, Place};
 use crate::listener::{self, Bound};
 use crate::plugins::PluginHost;
 use crate::proxy::blueprint::{Blueprint, Part, Seat};
@@ -176,6 +176,7 @@ impl Running {
         if let Some(log) = access_log {
             *self.access_log.lock() = log;
         }
+        close_quic(&parts.config, &bound);
         let gone = std::mem::replace(&mut *self.bound.lock(), bound);
         for bound in gone.into_iter().filter(|gone| !self.bound().iter().any(|bound| Arc::ptr_eq(bound, gone))) {
             info!(address = %bound.address, "listening no more");
@@ -202,6 +203,7 @@ impl Running {
             let is_taken = |known: &&Arc<Bound>| bound.iter().any(|taken| Arc::ptr_eq(taken, known));
             let known = there.iter().filter(|known| known.asked == listener.address).find(|known| !is_taken(known));
             if let Some(known) = known {
+                faults.extend(open_quic(listener, known, before.workers).err());
                 bound.push(known.clone());
                 continue;
             }
@@ -209,6 +211,7 @@ impl Running {
             match listener::bind(&listener.address, before.workers, beside) {
                 Ok(socket) => {
                     info!(address = %socket.address, "listening");
+                    faults.extend(open_quic(listener, &socket, before.workers).err());
                     bound.push(Arc::new(socket));
                 }
                 Err(error) => faults.push(cannot_listen(&listener.address, &error)),
@@ -230,6 +233,7 @@ impl Running {
             return Ok(Opened { built, bound, access_log });
         }
         before.names.set(before.upstreams.iter().map(|shared| shared.name.clone()));
+        close_quic(&before.config, &there);
         for bound in bound.iter().filter(|new| !there.iter().any(|known| Arc::ptr_eq(known, new))) {
             bound.unlink();
         }
@@ -333,6 +337,25 @@ pub(super) async fn wait_for(done: Vec<oneshot::Receiver<()>>) {
     for worker in done {
         // A worker that has ended serves nothing any more.
         let _ = worker.await;
+    }
+}
+
+/// Opens what a listener needs for HTTP/3, if it wants to serve that.
+pub(super) fn open_quic(listener: &config::Listener, bound: &Bound, workers: usize) -> Result<(), Fault> {
+    if !listener.http3 {
+        return Ok(());
+    }
+    let address = &bound.address;
+    let opened = bound.open_quic(workers);
+    opened.map_err(|error| Fault::new(Place::default(), format!("cannot serve HTTP/3 on {address}: {error}")))
+}
+
+/// Lets go of sockets for HTTP/3 that a configuration has no use for. `bound`: those of its listeners.
+fn close_quic(config: &Config, bound: &[Arc<Bound>]) {
+    for (listener, bound) in config.listeners.iter().zip(bound) {
+        if !listener.http3 {
+            bound.close_quic();
+        }
     }
 }
 

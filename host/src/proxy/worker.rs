@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::admission::Admission;
 use crate::config;
 use crate::http::worker::Worker;
-use crate::listener::{Bound, Door, Listener};
+use crate::listener::{Bound, Door, Listener, quic};
 use crate::net::tls::Acceptor;
 use crate::proxy::assembly::assemble;
 use crate::proxy::blueprint::Blueprint;
@@ -83,6 +83,8 @@ struct Listening {
     bound: Arc<Bound>,
     door: Rc<Replaceable<Door>>,
     stop: CancellationToken,
+    /// Ends HTTP/3 beside it, if that is served.
+    stop_quic: Option<CancellationToken>,
 }
 
 impl Job {
@@ -124,7 +126,7 @@ impl Job {
             drain: drain.clone(),
             fallen: CancellationToken::new(),
         });
-        let doors = doors(&turn.parts);
+        let doors = doors(&turn.parts, &turn.bound);
         for ((bound, door), listeners) in turn.bound.into_iter().zip(doors).zip(listeners) {
             post.listen(bound, door, listeners);
         }
@@ -189,7 +191,8 @@ impl Post {
         }
         self.worker.turn(Rc::new(site));
         if !self.drain.is_cancelled() {
-            self.listen_on(turn.bound.into_iter().zip(doors(&turn.parts)).collect());
+            let doors = doors(&turn.parts, &turn.bound);
+            self.listen_on(turn.bound.into_iter().zip(doors).collect());
         }
     }
 
@@ -203,9 +206,18 @@ impl Post {
             stays
         });
         for (bound, door) in wanted {
-            let known = self.listening.borrow();
-            if let Some(listening) = known.iter().find(|listening| Arc::ptr_eq(&bound, &listening.bound)) {
+            let mut known = self.listening.borrow_mut();
+            if let Some(listening) = known.iter_mut().find(|listening| Arc::ptr_eq(&bound, &listening.bound)) {
+                let http3 = door.config.http3;
                 listening.door.replace(door, false);
+                match (&listening.stop_quic, http3) {
+                    (None, true) => listening.stop_quic = self.serve_quic(&bound, &listening.door),
+                    (Some(stop), false) => {
+                        stop.cancel();
+                        listening.stop_quic = None;
+                    }
+                    _ => {}
+                }
                 continue;
             }
             drop(known);
@@ -219,14 +231,27 @@ impl Post {
     }
 
     fn listen(&self, bound: Arc<Bound>, door: Rc<Door>, listeners: Vec<Listener>) {
+        let http3 = door.config.http3;
         let door = Rc::new(Replaceable::new(door));
+        let stop_quic = if http3 { self.serve_quic(&bound, &door) } else { None };
         let stop = CancellationToken::new();
         for listener in listeners {
             let (worker, connections) = (self.worker.clone(), self.connections.clone());
             let running = listener.run(bound.clone(), door.clone(), worker, connections, stop.clone());
             self.accepting.spawn_local(self.vital(running));
         }
-        self.listening.borrow_mut().push(Listening { bound, door, stop });
+        self.listening.borrow_mut().push(Listening { bound, door, stop, stop_quic });
+    }
+
+    /// Serves HTTP/3 beside a listener, until what is answered is cancelled.
+    fn serve_quic(&self, bound: &Bound, door: &Rc<Replaceable<Door>>) -> Option<CancellationToken> {
+        let sockets = bound.quic()?;
+        let stop = CancellationToken::new();
+        let (worker, connections) = (self.worker.clone(), self.connections.clone());
+        let place = (self.number, self.workers);
+        let running = quic::run(sockets, place, door.clone(), worker, connections, stop.clone());
+        self.accepting.spawn_local(self.vital(running));
+        Some(stop)
     }
 
     /// Listens no more.
@@ -239,10 +264,10 @@ impl Post {
 }
 
 /// What connections are met with, in the order of the listeners.
-fn doors(parts: &Parts) -> Vec<Rc<Door>> {
-    let listeners = parts.config.listeners.iter().zip(&parts.acceptors);
-    let door = |(listener, acceptor): (&config::Listener, &Option<Arc<Acceptor>>)| {
-        Door::new(listener.clone(), acceptor.clone(), parts.config.demands(listener))
+fn doors(parts: &Parts, bound: &[Arc<Bound>]) -> Vec<Rc<Door>> {
+    let listeners = parts.config.listeners.iter().zip(&parts.acceptors).zip(bound);
+    let door = |((listener, acceptor), bound): ((&config::Listener, &Option<Arc<Acceptor>>), &Arc<Bound>)| {
+        Door::new(listener.clone(), acceptor.clone(), parts.config.demands(listener, &bound.address))
     };
     listeners.map(door).collect()
 }
@@ -267,6 +292,9 @@ impl Listening {
     fn close(&self) {
         self.bound.close();
         self.stop.cancel();
+        if let Some(stop) = &self.stop_quic {
+            stop.cancel();
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub struct WorkerMetrics {
     pub panics: Counter,
     /// HTTP/2 connections that were closed as their clients sent too many frames that ask for nothing.
     pub http2_floods: Counter,
+    /// HTTP/3 connections that were closed as their clients took too many requests back.
+    pub http3_floods: Counter,
     /// Requests that met no route, malformed ones among them. They are written with an empty route.
     pub unrouted: RouteMetrics,
     timeouts: [Counter; Timeout::ALL.len()],
@@ -263,6 +265,9 @@ impl Metrics {
         let help = "HTTP/2 connections that were closed as their clients sent too many frames that ask for nothing.";
         out.family("staunch_http2_floods_total", Kind::Counter, help);
         out.sample(&[], self.workers.iter().map(|worker| worker.http2_floods.value()).sum::<u64>());
+        let help = "HTTP/3 connections that were closed as their clients took too many requests back.";
+        out.family("staunch_http3_floods_total", Kind::Counter, help);
+        out.sample(&[], self.workers.iter().map(|worker| worker.http3_floods.value()).sum::<u64>());
         out.family("staunch_worker_restarts_total", Kind::Counter, "Workers that took the place of a fallen one.");
         out.sample(&[], self.restarts.load(Relaxed));
     }

@@ -31,10 +31,10 @@ max_body_size = "10MB"
 max_connections = 10000
 max_connections_per_client = 100
 memory_limit = "2GiB"
+max_handshakes = 1000
 trusted_proxies = ["10.0.0.0/8", "unix:"]
 trusted_header = "forwarded"
 forwarded = "both"
-max_handshakes = 1000
 error_pages = { intercept = true, "5xx" = { body = "server" } }
 maintenance = false
 
@@ -195,10 +195,10 @@ fn server_admin_and_log_are_read() {
         max_connections: Some(10_000),
         max_connections_per_client: Some(100),
         memory_limit: Some(2 << 30),
+        max_handshakes: 1000,
         trusted_proxies: Some(TrustedProxies { networks: vec!["10.0.0.0/8".parse().unwrap()], unix: true }),
         trusted_header: TrustedHeader::Forwarded,
         forwarded: Forwarded::Both,
-        max_handshakes: 1000,
         error_pages: ErrorPages {
             intercept: true,
             pages: vec![page((500, 599), None, "text/plain; charset=utf-8", "server")],
@@ -230,10 +230,10 @@ fn server_admin_and_log_are_read() {
     };
     assert_eq!((&config.listeners[0].tls, &config.listeners[1].tls), (&None, &Some(tls)));
     assert_eq!(
-        config.listeners.iter().map(|listener| config.demands(listener)).collect::<Vec<_>>(),
+        config.listeners.iter().map(|listener| config.demands(listener, &listener.address)).collect::<Vec<_>>(),
         [
-            Demands { redirect_https: Some(redirect), client_headers: ClientHeaders::Removed },
-            Demands { redirect_https: None, client_headers: ClientHeaders::Set },
+            Demands { redirect_https: Some(redirect), client_headers: ClientHeaders::Removed, alt_svc: None },
+            Demands { redirect_https: None, client_headers: ClientHeaders::Set, alt_svc: None },
         ]
     );
     assert_eq!(config.warnings, []);

@@ -10,8 +10,9 @@ use http::Response;
 
 use crate::http::h2::incoming::Incoming;
 use crate::http::h2::outgoing::{Outgoing, poll_reset};
-use crate::http::h2::{error, heads, websocket};
+use crate::http::h2::{error, websocket};
 use crate::http::head::{Fields, ResponseHead};
+use crate::http::heads;
 use crate::net::message::{Accepted, Message};
 
 pub(super) struct AcceptedStream {

@@ -6,8 +6,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use h2::RecvStream;
 
-use crate::http::h2::{error, heads};
+use crate::http::h2::error;
 use crate::http::head::Fields;
+use crate::http::heads;
 
 /// What of a body has been received, and what stands behind it.
 pub(super) struct Incoming {

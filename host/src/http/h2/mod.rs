@@ -4,7 +4,6 @@
 mod accepted;
 mod error;
 pub(crate) mod flood;
-mod heads;
 mod incoming;
 mod opened;
 mod outgoing;

@@ -16,8 +16,9 @@ use tokio::time::Instant;
 
 use crate::http::h2::incoming::Incoming;
 use crate::http::h2::outgoing::{Outgoing, poll_reset};
-use crate::http::h2::{error, heads, websocket};
+use crate::http::h2::{error, websocket};
 use crate::http::head::{Fields, RequestHead, ResponseHead};
+use crate::http::heads;
 use crate::net::Stream;
 use crate::net::message::{Message, Opened};
 

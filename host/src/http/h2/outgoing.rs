@@ -11,8 +11,8 @@ use h2::{Reason, SendStream};
 use http::HeaderMap;
 
 use crate::http::h2::error;
-use crate::http::h2::heads;
 use crate::http::head::Fields;
+use crate::http::heads;
 
 /// Bytes that one write hands over at most.
 const MAX_WRITE: usize = 32 * 1024;

@@ -9,8 +9,8 @@ use std::io::{Error, ErrorKind, Result};
 use http::{Method, Request, Response, StatusCode, header};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
-use crate::http::h2::heads;
 use crate::http::head::{Fields, RequestHead, ResponseHead};
+use crate::http::heads;
 
 const KEY: &[u8] = b"sec-websocket-key";
 const ACCEPT: &[u8] = b"sec-websocket-accept";

@@ -6,8 +6,8 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -18,7 +18,8 @@ use tokio_rustls::client::TlsStream;
 
 use crate::config::ClientTls;
 use crate::net::tls::BadTls;
-use crate::net::tls::files::Files;
+use crate::net::tls::files::{self, Files};
+use crate::net::tls::named::TrustsNamed;
 
 /// Makes connections secure, one as the other.
 #[derive(Clone)]
@@ -57,7 +58,13 @@ impl Connector {
         let builder =
             builder.with_safe_default_protocol_versions().map_err(|error| BadTls::Unfit(error.to_string()))?;
         let builder = match (settings.verify, &settings.ca) {
-            (true, Some(path)) => builder.with_root_certificates(files.trusted(path)?),
+            (true, Some(path)) => {
+                let named = files.certificates(path)?;
+                let roots = Arc::new(files::roots(path, &named)?);
+                let authorities = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
+                let authorities = authorities.map_err(|error| BadTls::Unfit(error.to_string()))?;
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustsNamed { authorities, named }))
+            }
             (true, None) => builder.with_root_certificates(system_roots()?),
             (false, _) => {
                 let anybody = TrustsAnybody(provider.clone());

@@ -57,11 +57,7 @@ impl Files {
 
     /// The certificates of a PEM file, to be trusted.
     pub(super) fn trusted(&mut self, path: &Path) -> Result<RootCertStore, BadTls> {
-        let mut roots = RootCertStore::empty();
-        for certificate in self.certificates(path)? {
-            roots.add(certificate).map_err(|error| bad(path, &error))?;
-        }
-        Ok(roots)
+        roots(path, &self.certificates(path)?)
     }
 
     /// A certificate with those that lead from it to a root, and its private key.
@@ -105,6 +101,15 @@ impl Files {
             error => bad(path, &said(&error)),
         })
     }
+}
+
+/// Those of a file that are to be trusted.
+pub(super) fn roots(path: &Path, certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, BadTls> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots.add(certificate.clone()).map_err(|error| bad(path, &error))?;
+    }
+    Ok(roots)
 }
 
 /// Why a file is not what it should be.

@@ -7,6 +7,7 @@ mod chooser;
 mod client;
 mod files;
 mod name;
+mod named;
 mod ocsp;
 mod server;
 mod tickets;
@@ -14,7 +15,9 @@ mod tickets;
 use crate::net::Stream;
 
 pub(crate) use client::Connector;
-pub(crate) use server::{Acceptor, Faulty, security};
+#[cfg(feature = "http3")]
+pub(crate) use server::security_of_quic;
+pub(crate) use server::{Acceptor, security};
 pub(crate) use tickets::Tickets;
 
 /// A connection that TLS runs over, as its client or its server.

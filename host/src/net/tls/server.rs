@@ -48,7 +48,7 @@ struct Ready {
 }
 
 /// All that is wrong with the files of a listener, each with where the file is named.
-pub(crate) type Faulty = Vec<(Place, BadTls)>;
+pub(super) type Faulty = Vec<(Place, BadTls)>;
 
 impl Acceptor {
     /// Reads the files that the settings name. `protocols` are chosen from by ALPN (RFC 7301), the best first; none: there
@@ -95,6 +95,14 @@ impl Acceptor {
         Ok(true)
     }
 
+    /// The same for HTTP/3 over QUIC, where TLS carries no bytes but makes keys (RFC 9001).
+    #[cfg(feature = "http3")]
+    pub(crate) fn for_http3(&self) -> Arc<ServerConfig> {
+        let mut config = (*self.ready.load().config).clone();
+        config.alpn_protocols = vec![b"h3".to_vec()];
+        Arc::new(config)
+    }
+
     /// Shakes hands over a connection.
     ///
     /// # Errors
@@ -126,6 +134,12 @@ pub(crate) fn security(session: &ServerConnection) -> (Security, bool) {
         client,
     };
     (security, session.handshake_kind() == Some(HandshakeKind::Resumed))
+}
+
+/// What a handshake of QUIC came to, which is TLS 1.3 always. Its cipher is not told.
+#[cfg(feature = "http3")]
+pub(crate) fn security_of_quic(server_name: Option<String>, shown: &[CertificateDer<'_>]) -> Security {
+    Security { version: "TLSv1.3", cipher: "", server_name, client: shown.first().map(client) }
 }
 
 fn client(certificate: &CertificateDer<'_>) -> ClientCertificate {
