@@ -250,8 +250,9 @@ def refused(server, client):
     """A server that is not there is UNAVAILABLE, and a route that is not there UNIMPLEMENTED."""
     error = failure(client.Echo, b"")
     assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, "Bad Gateway"), error
-    error = failure(client.Collect, iter([b"a", b"b"]))
-    assert error.code() is grpc.StatusCode.UNAVAILABLE, error
+    for call, sent in [(client.Collect, iter([b"a", b"b"])), (client.Echo, LARGE), (client.Chat, iter([LARGE] * 4))]:
+        error = failure(call, sent)
+        assert error.code() is grpc.StatusCode.UNAVAILABLE, error
     error = failure(client.channel.unary_unary("/nowhere/at/all"), b"")
     assert (error.code(), error.details()) == (grpc.StatusCode.UNIMPLEMENTED, "Not Found"), error
 

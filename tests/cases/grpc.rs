@@ -4,7 +4,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::harness::{ADMIN, Authority, Client, Identity, Log, Proxy, Response, Upstream, api, eventually, ok, quoted};
+use crate::harness::{
+    ADMIN, AsyncOrigin, Authority, Client, Identity, Log, Proxy, Response, Upstream, api, eventually, ok, quoted,
+};
 
 /// Makes a call of an empty message, with these further lines.
 fn call(proxy: &Proxy, path: &str, lines: &str) -> Response {
@@ -178,7 +180,7 @@ fn a_call_is_tried_again_for_the_codes_that_are_named() {
         let codes = [(); 2].map(|()| call(&proxy, "/", "").field("grpc-status").map(str::to_owned));
 
         let bad = (!again).then(|| code.to_string());
-        assert_eq!(codes.iter().flatten().filter(|code| **code != "0").next(), bad.as_ref(), "{policy}, {code}");
+        assert_eq!(codes.iter().flatten().find(|code| **code != "0"), bad.as_ref(), "{policy}, {code}");
     }
 }
 
@@ -209,6 +211,44 @@ fn a_breaker_opens_for_calls_that_fail() {
         call(&proxy, "/", "");
         proxy.metric("staunch_upstream_requests_total{upstream=\"api\",outcome=\"breaker_open\"}") > 0.0
     });
+}
+
+/// An endpoint of HTTP/2 that reads calls to their end and ends them with this code.
+fn ending_over_http2(code: &'static str) -> AsyncOrigin {
+    AsyncOrigin::start(None, move |stream| async move {
+        let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            tokio::spawn(async move {
+                let mut body = request.into_body();
+                let mut length = 0;
+                while let Some(Ok(data)) = body.data().await {
+                    length += data.len();
+                }
+                let response = http::Response::builder()
+                    .header("content-type", "application/grpc")
+                    .header("grpc-status", code)
+                    .header("x-length", length)
+                    .body(())
+                    .expect("a response");
+                // Whoever asked may be gone.
+                let _ = respond.send_response(response, true);
+            });
+        }
+    })
+}
+
+#[test]
+fn a_call_is_sent_whole_on_a_second_connection() {
+    // All of it is there when that connection is not ready yet.
+    let (bad, good) = (ending_over_http2("14"), ending_over_http2("0"));
+    let policy = "config = { on = [\"grpc_unavailable\", \"non_idempotent\"] }";
+    let proxy = Proxy::with(&format!(
+        "[upstreams.api]\nendpoints = [\"{bad}\", \"{good}\"]\nprotocol = \"http2\"\n[upstreams.api.retry]\n{policy}\n"
+    ));
+
+    let response = call(&proxy, "/", "");
+
+    assert_eq!((response.field("grpc-status"), response.field("x-length")), (Some("0"), Some("5")));
 }
 
 /// Runs a scenario of gRPC's own library, with servers and clients on both sides of a proxy of this configuration, in which

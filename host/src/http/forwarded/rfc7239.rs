@@ -20,9 +20,18 @@ pub(super) struct Element<'a> {
     pub(super) proto: Option<Cow<'a, [u8]>>,
 }
 
-/// Takes the last element off a list: what stands before it, if there is a comma, its text and its meaning. `None` for
-/// what is no element.
-pub(super) fn last(list: &[u8]) -> Option<(Option<&[u8]>, &[u8], Element<'_>)> {
+/// A list taken apart at its last comma that stands in no quotes.
+#[derive(Debug)]
+pub(super) struct Last<'a> {
+    /// `None` without such a comma.
+    pub(super) before: Option<&'a [u8]>,
+    /// The element as it is written; empty for nothing, which a list may have.
+    pub(super) text: &'a [u8],
+    pub(super) element: Element<'a>,
+}
+
+/// Takes the last element off a list. `None` for what is no element.
+pub(super) fn last(list: &[u8]) -> Option<Last<'_>> {
     let mut end = list.len();
     loop {
         let comma = memchr::memrchr(b',', &list[..end]);
@@ -31,7 +40,7 @@ pub(super) fn last(list: &[u8]) -> Option<(Option<&[u8]>, &[u8], Element<'_>)> {
             return None;
         }
         if let Some(element) = element(text) {
-            return Some((comma.map(|comma| &list[..comma]), text, element));
+            return Some(Last { before: comma.map(|comma| &list[..comma]), text, element });
         }
         // The comma may stand in quotes.
         end = comma?;
@@ -239,7 +248,7 @@ mod tests {
 
             let list = [&before[..], b", ", &own[..]].concat();
 
-            let (rest, text, element) = last(&list).expect("an element");
+            let Last { before: rest, text, element } = last(&list).expect("an element");
             prop_assert_eq!(rest, Some(&before[..]));
             prop_assert_eq!(text, &own[..]);
             prop_assert_eq!(element.address, node.map(|node| node.to_canonical()));
@@ -248,7 +257,7 @@ mod tests {
 
         #[test]
         fn what_is_read_is_a_part_of_what_came(list: Vec<u8>) {
-            if let Some((before, text, _)) = last(&list) {
+            if let Some(Last { before, text, .. }) = last(&list) {
                 prop_assert!(before.map_or(0, <[u8]>::len) + text.len() <= list.len());
             }
         }

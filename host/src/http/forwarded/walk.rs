@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use crate::config::{TrustedHeader, TrustedProxies};
-use crate::http::forwarded::rfc7239;
+use crate::http::forwarded::rfc7239::{self, Last};
 use crate::http::head::{Fields, Known};
 
 /// What a trusted proxy told of the client.
@@ -55,7 +55,7 @@ fn forwarded(fields: &Fields, trusted: &TrustedProxies) -> Told {
     'walk: for value in rev(fields, Known::Forwarded) {
         let mut rest = Some(value);
         while let Some(list) = rest {
-            let Some((before, text, element)) = rfc7239::last(list) else { break 'walk };
+            let Some(Last { before, text, element }) = rfc7239::last(list) else { break 'walk };
             rest = before;
             if text.is_empty() {
                 continue;
