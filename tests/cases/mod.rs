@@ -23,6 +23,10 @@ mod grpc;
 mod hashing;
 mod health;
 mod hop_by_hop;
+#[cfg(feature = "http3")]
+mod http3;
+#[cfg(feature = "http3")]
+mod http3_connections;
 mod languages;
 mod limits;
 mod maintenance;
