@@ -24,6 +24,10 @@ mod hashing;
 mod health;
 mod hop_by_hop;
 mod http2_frames;
+#[cfg(feature = "http3")]
+mod http3;
+#[cfg(feature = "http3")]
+mod http3_connections;
 mod languages;
 mod limits;
 mod maintenance;

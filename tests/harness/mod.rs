@@ -3,6 +3,8 @@
 //! Everything blocks, in threads, and nothing waits longer than [`PATIENCE`]: a test that hangs fails.
 
 mod client;
+#[cfg(feature = "http3")]
+mod http3;
 mod log;
 mod program;
 mod proxy;
@@ -13,6 +15,8 @@ mod wait;
 mod wire;
 
 pub(crate) use client::Client;
+#[cfg(feature = "http3")]
+pub(crate) use http3::{Exchange, Http3, answer, code};
 pub(crate) use log::Log;
 pub(crate) use program::{Program, staunch};
 pub(crate) use proxy::{ADMIN, Proxy, api};
