@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::fault::{BadValue, Fault};
+use super::proxy_protocol::ProxyProtocol;
 use super::reader::Reader;
+use super::relay::{TcpRelay, UdpRelay};
 use super::settings::Place;
+use super::socket::ListenOptions;
 use super::value;
 
 /// An address to accept on, displayed as it is written.
@@ -18,18 +21,63 @@ pub enum ListenAddress {
     Unix(PathBuf),
 }
 
+/// One address, and what becomes of those who connect to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
     pub address: ListenAddress,
+    /// ("http")
+    pub protocol: Protocol,
+    /// Whose connections begin with a PROXY header (nobody's).
+    pub proxy_protocol: Option<ProxyProtocol>,
+    pub options: ListenOptions,
+}
+
+/// What is spoken at a listener.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Protocol {
+    Http,
+    Tcp(TcpRelay),
+    Udp(UdpRelay),
+}
+
+/// What carries the bytes. The same address may be listened on for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Carrier {
+    /// TCP, or a unix socket's connections.
+    Streams,
+    /// UDP.
+    Datagrams,
 }
 
 impl Listener {
+    /// A listener for HTTP with all defaults.
+    pub fn new(address: ListenAddress) -> Self {
+        Self { address, protocol: Protocol::Http, proxy_protocol: None, options: ListenOptions::default() }
+    }
+
+    pub fn carrier(&self) -> Carrier {
+        match self.protocol {
+            Protocol::Http | Protocol::Tcp(_) => Carrier::Streams,
+            Protocol::Udp(_) => Carrier::Datagrams,
+        }
+    }
+
+    /// The upstreams it leads to without a route, by their positions.
+    pub fn upstreams(&self) -> impl Iterator<Item = usize> {
+        let (one, named) = match &self.protocol {
+            Protocol::Http => (None, &[][..]),
+            Protocol::Tcp(relay) => (relay.upstream, &relay.sni[..]),
+            Protocol::Udp(relay) => (Some(relay.upstream), &[][..]),
+        };
+        named.iter().map(|route| route.upstream).chain(one)
+    }
+
     pub(super) fn read_all(reader: &mut Reader<'_>) -> Vec<Self> {
         let mut read: Vec<(Self, Place)> = Vec::new();
         for mut entry in reader.tables("listeners") {
             let place = entry.place_of("address");
             let Some(listener) = Self::read(&mut entry) else { continue };
-            if let Some((_, first)) = read.iter().find(|(other, _)| other.address.collides_with(&listener.address)) {
+            if let Some((_, first)) = read.iter().find(|(other, _)| other.collides_with(&listener)) {
                 let message = format!("`{}` is listened on already at {first}", listener.address);
                 reader.scope.fault(Fault::new(place, message));
             }
@@ -45,9 +93,40 @@ impl Listener {
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        reader.word("protocol", &[("http", Some(())), ("tcp", None), ("udp", None)]);
-        reader.later(&["tls", "proxy_protocol", "upstream"]);
-        Some(Self { address: ListenAddress::read(reader)? })
+        let words = [("http", Some("http")), ("tcp", Some("tcp")), ("udp", Some("udp"))];
+        let word = match reader.value("protocol") {
+            None => Some("http"),
+            Some(_) => reader.word("protocol", &words),
+        };
+        reader.later(&["tls"]);
+        let address = ListenAddress::read(reader);
+        let protocol = match word {
+            Some("tcp") => Some(Protocol::Tcp(TcpRelay::read(reader))),
+            Some("udp") => UdpRelay::read(reader).map(Protocol::Udp),
+            Some(_) => {
+                let why = "belongs to listeners with `protocol = \"tcp\"` or `\"udp\"`";
+                reader.misplaced(&["upstream", "sni", "idle_timeout", "responses", "max_sessions"], why);
+                Some(Protocol::Http)
+            }
+            None => {
+                reader.ignore(&["upstream", "sni", "idle_timeout", "responses", "max_sessions"]);
+                None
+            }
+        };
+        let streams = word != Some("udp");
+        let proxy_protocol = if streams { ProxyProtocol::read_key(reader) } else { None };
+        let options = ListenOptions::read(reader, streams);
+        let (address, protocol) = (address?, protocol?);
+        if let (ListenAddress::Unix(_), Protocol::Udp(_)) = (&address, &protocol) {
+            let fault = Fault::new(reader.place_of("address"), "UDP has no unix sockets");
+            reader.scope.fault(fault.with_hint("write an IP address and a port".to_owned()));
+        }
+        Some(Self { address, protocol, proxy_protocol, options })
+    }
+
+    /// Whether both cannot be listened on at once.
+    fn collides_with(&self, other: &Self) -> bool {
+        self.carrier() == other.carrier() && self.address.collides_with(&other.address)
     }
 }
 
@@ -77,7 +156,7 @@ impl ListenAddress {
     }
 
     /// Whether both cannot be listened on at once.
-    pub(super) fn collides_with(&self, other: &Self) -> bool {
+    fn collides_with(&self, other: &Self) -> bool {
         self == other && !matches!(self, Self::Tcp(address) if address.port() == 0)
     }
 }

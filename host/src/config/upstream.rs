@@ -8,10 +8,12 @@ use super::health::HealthCheck;
 use super::overload::{Breaker, Concurrency, Queue};
 use super::passive::Passive;
 use super::plugin::{PluginKind, PluginUse};
+use super::proxy_protocol::ProxyVersion;
 use super::reader::{Read, Reader};
 use super::retry::Retry;
 use super::settings::Place;
 use super::slow_start::SlowStart;
+use super::socket::ConnectOptions;
 use super::tree::{Key, Value};
 use super::value;
 
@@ -38,6 +40,9 @@ pub struct Upstream {
     pub read_timeout: Duration,
     /// Between two writes ("60s", nginx's `proxy_send_timeout`).
     pub send_timeout: Duration,
+    /// How connections begin that say who connected; absent: they do not. Each is its client's own then.
+    pub send_proxy_protocol: Option<ProxyVersion>,
+    pub options: ConnectOptions,
     pub queue: Queue,
     pub breaker: Option<Breaker>,
     pub concurrency: Option<Concurrency>,
@@ -65,6 +70,8 @@ impl Upstream {
             response_timeout: None,
             read_timeout: Duration::from_secs(60),
             send_timeout: Duration::from_secs(60),
+            send_proxy_protocol: None,
+            options: ConnectOptions::default(),
             queue: Queue::default(),
             breaker: None,
             concurrency: None,
@@ -114,6 +121,8 @@ impl Upstream {
         upstream.response_timeout = reader.optional("response_timeout");
         reader.set("read_timeout", &mut upstream.read_timeout);
         reader.set("send_timeout", &mut upstream.send_timeout);
+        upstream.send_proxy_protocol = ProxyVersion::read_key(&mut reader);
+        upstream.options = ConnectOptions::read(&mut reader);
         reader.word("protocol", &[("http1", Some(())), ("http2", None)]);
         reader.later(&["tls"]);
         upstream.queue = Queue::read(&mut reader);

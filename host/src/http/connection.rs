@@ -86,9 +86,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place
 }
 
 /// Notes when a connection ends by a panic.
-struct Watch<'m> {
-    metrics: &'m WorkerMetrics,
-    peer: &'m Peer,
+pub(crate) struct Watch<'m> {
+    pub(crate) metrics: &'m WorkerMetrics,
+    pub(crate) peer: &'m Peer,
 }
 
 impl Drop for Watch<'_> {

@@ -7,7 +7,7 @@
 //! and then back: one pointer each way, no copy, no reference count and no borrowed pointer in a store.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,10 @@ pub struct Facts {
     pub response: ResponseHead,
     /// The client's address; `None` on a unix socket.
     pub client: Option<IpAddr>,
+    /// Where the client's connection came from, with its port.
+    pub source: Option<SocketAddr>,
+    /// Where it went to, as far as an upstream is told.
+    pub destination: Option<SocketAddr>,
     /// Whether the client came over TLS.
     pub secure: bool,
     /// What its TLS handshake came to, where this proxy made it.
@@ -104,6 +108,8 @@ impl Facts {
             request: RequestHead::default(),
             response: ResponseHead::default(),
             client,
+            source: None,
+            destination: None,
             secure,
             security: None,
             route: nothing.clone(),
@@ -130,7 +136,7 @@ impl Facts {
         self.request.clear();
         self.response.clear();
         (self.client, self.secure) = (client, secure);
-        self.security = None;
+        (self.source, self.destination, self.security) = (None, None, None);
         self.key = None;
         self.tried.clear();
         self.appended.clear();

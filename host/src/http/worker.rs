@@ -197,6 +197,7 @@ impl Worker {
             None => Exchange::new(Facts::new(client, secure)),
         };
         exchange.security.clone_from(&peer.security);
+        (exchange.source, exchange.destination) = (peer.address, peer.destination);
         exchange
     }
 

@@ -8,6 +8,8 @@ use std::sync::Arc;
 pub(crate) struct Peer {
     /// Where it came from, as itself or a trusted proxy in front says; `None` on a unix socket.
     pub(crate) address: Option<SocketAddr>,
+    /// Where it connected to, as far as anybody asks for it.
+    pub(crate) destination: Option<SocketAddr>,
     /// How it proved itself and agreed on secrecy; `None` without TLS.
     pub(crate) security: Option<Arc<Security>>,
 }
@@ -40,7 +42,7 @@ pub struct ClientCertificate {
 
 impl Peer {
     pub(crate) fn at(address: SocketAddr) -> Self {
-        Self { address: Some(address), security: None }
+        Self { address: Some(address), ..Self::default() }
     }
 
     /// Its address without the port, IPv4 as such.

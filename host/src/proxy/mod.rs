@@ -270,7 +270,7 @@ fn bind(config: &Config, workers: usize, inherited: &mut Inherited) -> Result<Ve
     let mut bound = Vec::new();
     let mut found = Vec::new();
     for listener in &config.listeners {
-        match inherited.bind(&listener.address, workers) {
+        match inherited.bind(listener, workers) {
             Ok(socket) => bound.push(Arc::new(socket)),
             Err(error) => found.push(cannot_listen(&listener.address, &error)),
         }

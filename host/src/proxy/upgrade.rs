@@ -194,7 +194,7 @@ mod tests {
     use crate::telemetry::metrics::Metrics;
 
     fn upgrade(script: &str) -> Arc<Upgrade> {
-        let bound = listener::bind(&"127.0.0.1:0".parse().unwrap(), 1, false).unwrap();
+        let bound = listener::bind((&"127.0.0.1:0".parse().unwrap()).into(), 1, false).unwrap();
         let host = PluginHost::new().unwrap();
         let parts = Parts::build(Config::default(), &host, 1, None).map(|built| built.parts).unwrap();
         let metrics = Arc::new(Metrics::new(1));

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::http::site::Site;
 use crate::http::worker::Worker;
 use crate::listener::{Bound, Door, Listener};
 use crate::proxy::assembly::assemble;
@@ -122,7 +123,7 @@ impl Job {
             drain: drain.clone(),
             fallen: CancellationToken::new(),
         });
-        let doors = doors(&turn.parts);
+        let doors = doors(&turn.parts, &post.worker.site());
         for ((bound, door), listeners) in turn.bound.into_iter().zip(doors).zip(listeners) {
             post.listen(bound, door, listeners);
         }
@@ -185,9 +186,10 @@ impl Post {
                 upstream.retire(next.map(|next| &**next));
             }
         }
-        self.worker.turn(Rc::new(site));
+        let site = Rc::new(site);
+        self.worker.turn(site.clone());
         if !self.drain.is_cancelled() {
-            self.listen_on(turn.bound.into_iter().zip(doors(&turn.parts)).collect());
+            self.listen_on(turn.bound.into_iter().zip(doors(&turn.parts, &site)).collect());
         }
     }
 
@@ -237,8 +239,8 @@ impl Post {
 }
 
 /// What connections are met with, in the order of the listeners.
-fn doors(parts: &Parts) -> Vec<Rc<Door>> {
-    parts.config.listeners.iter().cloned().map(Door::new).collect()
+fn doors(parts: &Parts, site: &Site) -> Vec<Rc<Door>> {
+    parts.config.listeners.iter().map(|listener| Door::new(listener.clone(), site, parts.workers)).collect()
 }
 
 /// Tells of a panic.

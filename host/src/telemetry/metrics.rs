@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use super::counter::{Counter, Distribution, Gauge, Histogram};
 use super::exposition::{Exposition, Kind};
 use super::latencies::{Latencies, Times};
+use super::relays::Relays;
 use crate::config::Condition;
 use crate::http::facts::FellBack;
 
@@ -37,6 +38,9 @@ pub struct Metrics {
 pub struct WorkerMetrics {
     pub connections_accepted: Counter,
     pub connections_active: Gauge,
+    /// Connections closed because they did not begin with the PROXY header that they had to.
+    pub proxy_headers_refused: Counter,
+    pub relays: Relays,
     /// Bugs that cost a connection, or the worker with all of them.
     pub panics: Counter,
     /// Requests that met no route, malformed ones among them. They are written with an empty route.
@@ -205,6 +209,7 @@ impl Metrics {
         for worker in &self.workers {
             worker.routes.lock().retain(|name, _| routes.contains(&**name));
             worker.upstreams.lock().retain(|name, _| upstreams.contains(&**name));
+            worker.relays.forget_unused();
         }
     }
 
@@ -219,6 +224,7 @@ impl Metrics {
         self.write_connections(out);
         self.write_routes(out);
         self.write_upstreams(out);
+        Relays::write(self.workers.iter().map(|worker| &worker.relays), out);
     }
 
     fn write_process(&self, out: &mut Exposition) {
@@ -241,6 +247,9 @@ impl Metrics {
         out.sample(&[], sum(|worker| worker.connections_accepted.value()));
         out.family("staunch_listener_connections_active", Kind::Gauge, "Connections from clients that are open.");
         out.sample(&[], sum(|worker| worker.connections_active.value()));
+        let help = "Connections closed because they did not begin with the PROXY header that they had to.";
+        out.family("staunch_listener_proxy_headers_refused_total", Kind::Counter, help);
+        out.sample(&[], sum(|worker| worker.proxy_headers_refused.value()));
         out.family("staunch_http_timeouts_total", Kind::Counter, "Timeouts that have passed, by their name.");
         for (index, timeout) in Timeout::ALL.into_iter().enumerate() {
             let passed: u64 = self.workers.iter().map(|worker| worker.timeouts[index].value()).sum();

@@ -7,12 +7,14 @@ pub(crate) mod breaker;
 mod budget;
 pub(crate) mod concurrency;
 mod connect;
+mod datagrams;
 pub mod endpoint;
 pub(crate) mod gate;
 pub(crate) mod guards;
 pub(crate) mod health;
 pub(crate) mod key;
 mod lane;
+mod open;
 mod panic;
 mod passive;
 mod pick;
@@ -41,7 +43,8 @@ use crate::replaceable::Replaceable;
 use crate::telemetry::metrics::{RequestEnd, UpstreamMetrics};
 
 pub(crate) use attempt::{Sending, watch};
-pub(crate) use connect::{Target, connect};
+pub(crate) use connect::{Manner, Target, connect, keep_alive};
+pub(crate) use datagrams::Datagrams;
 pub(crate) use guards::Refusal;
 pub(crate) use lane::Connection;
 
@@ -196,7 +199,8 @@ impl Upstream {
         let upstream = Rc::new(Self {
             lanes: shared.endpoints.iter().map(lane).collect(),
             keep: Keep {
-                capacity: config.keepalive,
+                // One that says who its client is can be nobody else's.
+                capacity: if config.send_proxy_protocol.is_some() { 0 } else { config.keepalive },
                 timeout: config.keepalive_timeout,
                 max_exchanges: config.keepalive_requests,
             },
@@ -372,6 +376,9 @@ impl Upstream {
     /// One attempt at one endpoint. A kept connection that turns out to be closed is replaced by a fresh one
     /// without anybody noticing, if that cannot do any work twice.
     async fn attempt(&self, sending: &mut Sending<'_>, endpoint: EndpointId) -> Result<Connection, AttemptError> {
+        if sending.opens {
+            return self.dial(sending, endpoint).await;
+        }
         let config = &self.shared.config;
         while let Some(mut connection) = self.lanes[endpoint as usize].take(self.keep, Instant::now()) {
             let transport = &mut connection.transport;
@@ -390,16 +397,7 @@ impl Upstream {
                 Ok(()) => return Ok(connection),
             }
         }
-        let target = &self.shared.targets[endpoint as usize];
-        let began = Instant::now();
-        sending.exchange.attempt = AttemptFacts { reused: Some(false), ..AttemptFacts::default() };
-        let stream = match connect(target, config.connect_timeout, sending.deadline).await {
-            Ok(stream) => stream,
-            Err((failure, cause)) => return Err(AttemptError::Failed { failure, sent: false, cause }),
-        };
-        sending.exchange.attempt.connect_time = Some(began.elapsed());
-        let counted = self.metrics.connection_opened();
-        let mut connection = Connection::new(stream, config.read_timeout, config.send_timeout, counted);
+        let mut connection = self.dial(sending, endpoint).await?;
         sending.attempt(&mut connection, config.response_timeout()).await.map(|()| connection)
     }
 
@@ -467,7 +465,7 @@ impl Upstream {
         let budget = &self.shared.guards.budget;
         let policy = self.retry.get();
         let needs = policy.needs();
-        if matches!(outcome, Outcome::Status(_)) && !needs.concern(&sending.exchange.response) {
+        if matches!(outcome, Outcome::Status(_)) && (sending.opens || !needs.concern(&sending.exchange.response)) {
             return None;
         }
         let method = MethodKind::of(sending.exchange.request.method());
