@@ -47,6 +47,11 @@ impl Proxy {
         tcp(&self.running.addresses()[0])
     }
 
+    /// Where its listener of this number in the configuration listens.
+    pub(crate) fn listener(&self, number: usize) -> SocketAddr {
+        tcp(&self.running.addresses()[number])
+    }
+
     /// Asks on a connection of its own.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Response {

@@ -113,7 +113,12 @@ fn check_plugins(config: &Config, scope: &Scope<'_>) {
 
 fn check_admin(config: &Config, scope: &Scope<'_>) {
     let Some(admin) = &config.admin else { return };
-    if let Some(listener) = config.listeners.iter().filter(|listener| listener.carrier() == Carrier::Streams).find(|listener| admin.address.overlaps(&listener.address)) {
+    if let Some(listener) = config
+        .listeners
+        .iter()
+        .filter(|listener| listener.carrier() == Carrier::Streams)
+        .find(|listener| admin.address.overlaps(&listener.address))
+    {
         let message = format!("`{}` is taken by the listener on `{}`", admin.address, listener.address);
         scope.fault(Fault::new(scope.admin, message));
     }

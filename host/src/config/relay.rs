@@ -53,7 +53,9 @@ impl TcpRelay {
         relay.upstream = reader.value("upstream").and_then(|value| find_upstream(value, reader.scope));
         if reader.lacks("sni") && reader.value("upstream").is_none() {
             let fault = Fault::new(place, "a listener for TCP that leads nowhere");
-            reader.scope.absence(fault.with_hint("add `upstream = \"NAME\"`, or `sni = [{ hosts, upstream }]`".to_owned()));
+            reader
+                .scope
+                .absence(fault.with_hint("add `upstream = \"NAME\"`, or `sni = [{ hosts, upstream }]`".to_owned()));
         }
         reader.set("idle_timeout", &mut relay.idle_timeout);
         reader.misplaced(&["responses", "max_sessions"], "belongs to UDP");

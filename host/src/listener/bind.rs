@@ -79,12 +79,7 @@ pub(crate) fn bind(wanted: Wanted<'_>, workers: usize, beside: bool) -> io::Resu
 
 /// The same with sockets that are open already. There are more of them then if whoever opened them allows others
 /// beside them; otherwise workers share them.
-pub(super) fn adopt(
-    wanted: Wanted<'_>,
-    address: ListenAddress,
-    mut sockets: Vec<Socket>,
-    workers: usize,
-) -> Bound {
+pub(super) fn adopt(wanted: Wanted<'_>, address: ListenAddress, mut sockets: Vec<Socket>, workers: usize) -> Bound {
     for socket in &sockets {
         socket.tune(&wanted.options);
     }

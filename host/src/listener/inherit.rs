@@ -122,13 +122,11 @@ impl Inherited {
     fn take(&mut self, wanted: Wanted<'_>) -> Option<(ListenAddress, Vec<Socket>)> {
         let Wanted { address: asked, carrier, .. } = wanted;
         let of_carrier = |handed: &&Handed| handed.carrier == carrier;
-        let is_asked = |handed: &Handed| {
-            of_carrier(&handed) && handed.asked.as_ref().is_some_and(|known| is_same(known, asked))
-        };
+        let is_asked =
+            |handed: &Handed| of_carrier(&handed) && handed.asked.as_ref().is_some_and(|known| is_same(known, asked));
         let at = self.0.iter().position(is_asked);
-        let at = at.or_else(|| {
-            self.0.iter().position(|handed| of_carrier(&handed) && is_same(&handed.address, asked))
-        })?;
+        let at =
+            at.or_else(|| self.0.iter().position(|handed| of_carrier(&handed) && is_same(&handed.address, asked)))?;
         let Handed { address, sockets, .. } = self.0.remove(at);
         Some((address, sockets))
     }
@@ -361,8 +359,12 @@ mod tests {
     fn a_socket_that_allows_no_other_beside_it_is_shared() {
         let alone = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = ListenAddress::Tcp(alone.local_addr().unwrap());
-        let given =
-            Handed { asked: None, address: address.clone(), carrier: Carrier::Streams, sockets: vec![Socket::Tcp(alone)] };
+        let given = Handed {
+            asked: None,
+            address: address.clone(),
+            carrier: Carrier::Streams,
+            sockets: vec![Socket::Tcp(alone)],
+        };
         given.sockets[0].set_nonblocking().unwrap();
 
         let bound = Inherited(vec![given]).bind(&address, 2).unwrap();

@@ -208,9 +208,9 @@ impl Running {
                 bound.push(known.clone());
                 continue;
             }
-            let beside = there.iter().any(|known| {
-                known.carrier == listener.carrier() && known.address.overlaps(&listener.address)
-            });
+            let beside = there
+                .iter()
+                .any(|known| known.carrier == listener.carrier() && known.address.overlaps(&listener.address));
             match listener::bind(listener.into(), before.workers, beside) {
                 Ok(socket) => {
                     info!(address = %socket.address, "listening");

@@ -119,7 +119,14 @@ pub(crate) async fn serve(relay: Rc<Relay>, worker: Rc<Worker>, stream: Stream, 
             if matches!(error, NoWay::Late) {
                 metrics.timed_out(Timeout::ClientHeader);
             }
-            site.ledger.enter_relay("TCP", &relay.listener, name.as_deref(), &exchange, [client.bytes_read, 0], Some(error.name()));
+            site.ledger.enter_relay(
+                "TCP",
+                &relay.listener,
+                name.as_deref(),
+                &exchange,
+                [client.bytes_read, 0],
+                Some(error.name()),
+            );
             worker.give_exchange(exchange);
             return;
         }

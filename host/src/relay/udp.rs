@@ -301,8 +301,12 @@ impl Entry {
         exchange.upstream = relay.upstream.name().clone();
         let error = match relay.upstream.open_datagrams(&mut exchange) {
             Ok(mut datagrams) => {
+                // A new socket takes nothing before the runtime has heard that it would. What is wrong with it shows when it
+                // is written to.
+                let _ = datagrams.socket.writable().await;
                 session.to.replace(Some(datagrams.socket.clone()));
-                for datagram in std::mem::take(&mut *session.waiting.borrow_mut()) {
+                let waiting = session.waiting.take();
+                for datagram in waiting {
                     session.send(&datagram);
                 }
                 let ended = self.answer(&mut datagrams).await;

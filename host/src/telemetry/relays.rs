@@ -104,10 +104,7 @@ const FAMILIES: [Family; 6] = [
     ("staunch_relay_failed_total", Kind::Counter, "Those that came to no endpoint.", |relay| relay.failed.value()),
     ("staunch_relay_received_bytes_total", Kind::Counter, "Bytes from clients.", |relay| relay.received.value()),
     ("staunch_relay_sent_bytes_total", Kind::Counter, "Bytes to clients.", |relay| relay.sent.value()),
-    (
-        "staunch_relay_datagrams_dropped_total",
-        Kind::Counter,
-        "Datagrams that could not be passed on.",
-        |relay| relay.dropped.value(),
-    ),
+    ("staunch_relay_datagrams_dropped_total", Kind::Counter, "Datagrams that could not be passed on.", |relay| {
+        relay.dropped.value()
+    }),
 ];

@@ -170,7 +170,11 @@ pub(super) async fn wait<T>(
             return Poll::Ready(Ok(Some(event)));
         }
         // What comes of a body meanwhile is kept, as much as there is room for.
-        if sending.opens { watch_half(cx, sending.client)? } else { watch(cx, sending.client)? }
+        if sending.opens {
+            watch_half(cx, sending.client)?
+        } else {
+            watch(cx, sending.client)?
+        }
         over.as_mut().poll(cx).map(|()| Ok(None))
     })
     .await

@@ -79,9 +79,8 @@ impl Upstream {
 
     fn manner(&self, exchange: &Exchange) -> Manner {
         let config = &self.shared.config;
-        let header = config
-            .send_proxy_protocol
-            .map(|version| announce::client(version, exchange.source, exchange.destination));
+        let header =
+            config.send_proxy_protocol.map(|version| announce::client(version, exchange.source, exchange.destination));
         Manner { options: config.options, header }
     }
 }

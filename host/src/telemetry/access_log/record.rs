@@ -184,7 +184,10 @@ pub(super) fn as_seconds<S: Serializer>(duration: &Duration, serializer: S) -> R
     serializer.serialize_f64(duration.as_micros() as f64 / 1e6)
 }
 
-pub(super) fn as_optional_seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_optional_seconds<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match duration {
         Some(duration) => as_seconds(duration, serializer),
         None => serializer.serialize_none(),
