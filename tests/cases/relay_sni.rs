@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::harness::{AsyncOrigin, Authority, Client, End, Log, Proxy, Upstream};
 
 /// Says, over TLS, its name and what it is asked.
-fn secret(authority: &Authority, name: &'static str, host: &str) -> AsyncOrigin {
+pub(crate) fn secret(authority: &Authority, name: &'static str, host: &str) -> AsyncOrigin {
     let tls = authority.server(&authority.issue(host), &[], false);
     AsyncOrigin::start(Some(tls), move |mut channel| async move {
         let mut asked = [0; 4];
@@ -45,7 +45,7 @@ fn connection(authority: &Authority, name: &str) -> ClientConnection {
 }
 
 /// Asks over TLS for a name.
-fn ask(authority: &Authority, proxy: &Proxy, name: &str) -> std::io::Result<String> {
+pub(crate) fn ask(authority: &Authority, proxy: &Proxy, name: &str) -> std::io::Result<String> {
     let stream = std::net::TcpStream::connect(proxy.address()).expect("it listens");
     let mut secure = StreamOwned::new(connection(authority, name), stream);
     secure.write_all(b"ping")?;

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -349,8 +350,8 @@ impl Entry {
             }
             tokio::select! {
                 biased;
-                ready = datagrams.socket.readable() => {
-                    let received = ready.and_then(|()| self.pass_back(&datagrams.socket));
+                ready = datagrams.socket.ready(Interest::READABLE | Interest::ERROR) => {
+                    let received = ready.and_then(|_| self.pass_back(&datagrams.socket));
                     match received {
                         Ok(0) => {}
                         Ok(answers) => {
@@ -388,6 +389,11 @@ impl Entry {
     fn pass_back(&self, from: &UdpSocket) -> io::Result<u64> {
         let Self { sessions, session } = self;
         let mut space = sessions.space.borrow_mut();
+        let told = from.try_io(Interest::ERROR, || Err(from.take_error()?.unwrap_or(ErrorKind::WouldBlock.into())));
+        match told {
+            Err(error) if is_about_peer(&error) => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
         for passed in 0..TURN as u64 {
             match from.try_recv(&mut space) {
                 Ok(length) => match sessions.socket.try_send_to(&space[..length], session.client) {
