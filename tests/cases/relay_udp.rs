@@ -172,15 +172,32 @@ fn an_answer_that_was_expected_and_did_not_come_is_held_against_an_endpoint() {
 }
 
 #[test]
-fn after_one_datagram_to_who_is_not_there_the_next_goes_elsewhere() {
+fn what_was_sent_to_who_is_not_there_goes_elsewhere() {
     let gone = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
     let alive = Origin::new("A", 1);
     let proxy = to(&[gone, alive.address], "", "passive = { max_fails = 1, fail_timeout = \"1h\" }");
+
+    assert_eq!(ask(&client(&proxy), "a"), "Aa");
+
+    proxy.assert_counted(r#"staunch_upstream_passive_failures_total{upstream="api"}"#, 1.0);
+}
+
+#[test]
+fn after_an_answer_what_is_sent_to_who_has_gone_is_not_sent_again_and_the_next_goes_elsewhere() {
+    let (gone, alive) = (Origin::new("G", 1), Origin::new("A", 1));
+    let keys = "passive = { max_fails = 1, fail_timeout = \"1h\" }";
+    let proxy = to(&[gone.address, alive.address], "", keys);
     let client = client(&proxy);
+    assert_eq!(ask(&client, "a"), "Ga");
+    let address = gone.address;
+    drop(gone);
+    eventually(|| UdpSocket::bind(address).is_ok());
+
     client.send(b"lost").expect("it is sent");
     proxy.assert_counted(r#"staunch_upstream_passive_failures_total{upstream="api"}"#, 1.0);
 
-    assert_eq!(ask(&client, "found"), "Afound");
+    assert_eq!(ask(&client, "b"), "Ab");
+    assert_eq!(alive.heard(), 1);
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Server {
             endpoint: self.address.as_str().into(),
             interest: Box::new(told.clone()),
         };
-        let question = Question::new(config, None, &endpoint, &target, &config::Upstream::new(upstream));
+        let question = Question::new(config, None, &endpoint, &target, &crate::config::Upstream::new(upstream));
         (Wanted { question, timing: config.into(), subscriber }, told)
     }
 

@@ -100,6 +100,11 @@ impl Bound {
         Self { asked, address, carrier, options: Mutex::new(options), sockets, handed_over: AtomicBool::new(false) }
     }
 
+    /// What tells it from every other one of a process: its address, and that it is for datagrams if it is.
+    pub(crate) fn label(&self) -> String {
+        label(self.carrier, &self.address)
+    }
+
     /// Whether it is what was asked for.
     pub(crate) fn is(&self, wanted: Wanted<'_>) -> bool {
         self.carrier == wanted.carrier && self.asked == *wanted.address
@@ -165,6 +170,13 @@ impl Bound {
             // Somebody else may have removed it already.
             let _ = std::fs::remove_file(path);
         }
+    }
+}
+
+pub(super) fn label(carrier: Carrier, address: &ListenAddress) -> String {
+    match carrier {
+        Carrier::Streams => address.to_string(),
+        Carrier::Datagrams => format!("udp:{address}"),
     }
 }
 

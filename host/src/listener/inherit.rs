@@ -131,11 +131,11 @@ impl Inherited {
         Some((address, sockets))
     }
 
-    /// Closes what nobody took, and tells which addresses those were.
-    pub(crate) fn close(self) -> Vec<ListenAddress> {
+    /// Closes what nobody took, and tells which addresses those were, see [`Bound::label`].
+    pub(crate) fn close(self) -> Vec<String> {
         let close = |handed: Handed| {
             warn!(address = %handed.address, "closed a socket that was handed over: nothing in the configuration listens there");
-            handed.address
+            bind::label(handed.carrier, &handed.address)
         };
         self.0.into_iter().map(close).collect()
     }
@@ -143,8 +143,8 @@ impl Inherited {
 
 impl Predecessor {
     /// Says that this process serves, all but the addresses that it was handed and does not need.
-    pub fn serves(self, without: &[ListenAddress]) {
-        self.answer(&Answer::Serves { without: without.iter().map(ToString::to_string).collect() });
+    pub fn serves(self, without: &[String]) {
+        self.answer(&Answer::Serves { without: without.to_vec() });
     }
 
     /// Says that this process cannot serve.
@@ -292,7 +292,7 @@ mod tests {
     use super::*;
 
     fn handed(asked: Option<&str>, count: usize) -> Handed {
-        let first = bind::bind((&"127.0.0.1:0".parse().unwrap()).into(), count, false).unwrap();
+        let first = bind::bind((&"127.0.0.1:0".parse::<ListenAddress>().unwrap()).into(), count, false).unwrap();
         Handed {
             carrier: Carrier::Streams,
             asked: asked.map(|text| text.parse().unwrap()),
@@ -313,10 +313,11 @@ mod tests {
         let addresses = [first.address.clone(), second.address.clone()];
         let mut inherited = Inherited(vec![first, second]);
 
-        let bound = [1, 1].map(|workers| inherited.bind(&"127.0.0.1:0".parse().unwrap(), workers).unwrap().address);
+        let bound = [1, 1]
+            .map(|workers| inherited.bind(&"127.0.0.1:0".parse::<ListenAddress>().unwrap(), workers).unwrap().address);
 
         assert_eq!(bound, addresses);
-        assert_eq!(inherited.close(), []);
+        assert!(inherited.close().is_empty());
     }
 
     #[test]
@@ -325,7 +326,7 @@ mod tests {
         let (address, mut inherited) = (given.address.clone(), Inherited(vec![given]));
 
         assert_eq!(inherited.bind(&address, 1).unwrap().address, address);
-        assert_eq!(inherited.close(), []);
+        assert!(inherited.close().is_empty());
     }
 
     #[test]
@@ -334,10 +335,10 @@ mod tests {
         let address = given.address.clone();
         let mut inherited = Inherited(vec![given]);
 
-        let other = inherited.bind(&"127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let other = inherited.bind(&"127.0.0.1:0".parse::<ListenAddress>().unwrap(), 1).unwrap();
 
         assert_ne!(other.address, address);
-        assert_eq!(inherited.close(), std::slice::from_ref(&address));
+        assert_eq!(inherited.close(), [address.to_string()]);
         let ListenAddress::Tcp(address) = address else { unreachable!() };
         assert!(TcpListener::bind(address).is_ok(), "it is free again");
     }
@@ -379,7 +380,7 @@ mod tests {
         let patience = Duration::from_secs(10);
 
         let (ours, theirs) = pair();
-        Predecessor(theirs).serves(&["127.0.0.1:80".parse().unwrap()]);
+        Predecessor(theirs).serves(&["127.0.0.1:80".to_owned()]);
         let answer = Successor(ours).answer(patience).unwrap();
         assert!(matches!(answer, Some(Answer::Serves { without }) if without == ["127.0.0.1:80"]));
 

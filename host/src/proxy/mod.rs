@@ -56,7 +56,7 @@ pub struct Proxy {
     running: Arc<Running>,
     reread: Arc<Notify>,
     upgrade: Arc<Notify>,
-    unused: Vec<ListenAddress>,
+    unused: Vec<String>,
 }
 
 /// What a proxy has from the process it is in.
@@ -224,7 +224,7 @@ impl Proxy {
     }
 
     /// The addresses of sockets that were inherited and that nothing in the configuration listens on.
-    pub fn unused(&self) -> &[ListenAddress] {
+    pub fn unused(&self) -> &[String] {
         &self.unused
     }
 

@@ -41,6 +41,9 @@ const WAITING: usize = 16;
 /// How long to wait after a failure for want of memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
+/// What the access log says when the system was told that nobody listens at an endpoint.
+const REFUSED: &str = "upstream_refused";
+
 static TOLD: Seldom = Seldom::new();
 
 /// One listener's way to an upstream, on one worker.
@@ -85,6 +88,9 @@ struct Session {
     /// Whether the client has said something since the last answer.
     asks: Cell<bool>,
     bytes: Cell<[u64; 2]>,
+    /// What was sent and not answered yet, as long as nothing was answered at all and it is little.
+    unheard: RefCell<Vec<Vec<u8>>>,
+    is_heard: Cell<bool>,
     /// Why the endpoint cannot be sent anything.
     broken: RefCell<Option<io::Error>>,
     /// Says that there is no reason to wait any more.
@@ -221,6 +227,8 @@ impl Table {
             owed: Cell::new(0),
             asks: Cell::new(false),
             bytes: Cell::default(),
+            unheard: RefCell::default(),
+            is_heard: Cell::new(false),
             broken: RefCell::default(),
             end: Notify::new(),
             ends: Cell::new(false),
@@ -256,6 +264,36 @@ impl Session {
         self.last.set(Instant::now());
     }
 
+    /// Keeps a datagram for another endpoint, should this one turn out not to be there.
+    fn keep(&self, datagram: &[u8]) {
+        let mut unheard = self.unheard.borrow_mut();
+        let kept: usize = unheard.iter().map(Vec::len).sum();
+        if self.is_heard.get() || unheard.len() >= WAITING || kept + datagram.len() > LONGEST {
+            // It would not be all of it.
+            self.is_heard.set(true);
+            unheard.clear();
+        } else {
+            unheard.push(datagram.to_vec());
+        }
+    }
+
+    /// Has what was sent to nobody wait for another endpoint. `false`: it was somebody, or too much.
+    fn rewind(&self) -> bool {
+        if self.is_heard.get() {
+            return false;
+        }
+        self.to.take();
+        self.broken.take();
+        self.ends.set(false);
+        self.owed.set(0);
+        let mut unheard = self.unheard.take();
+        let [received, sent] = self.bytes.get();
+        self.bytes.set([received - unheard.iter().map(|datagram| datagram.len() as u64).sum::<u64>(), sent]);
+        unheard.extend(self.waiting.take());
+        self.waiting.replace(unheard.into());
+        true
+    }
+
     /// Sends a datagram to the endpoint, or keeps it until there is one. `false`: there is none any more.
     fn send(&self, datagram: &[u8]) -> bool {
         if self.ends.get() {
@@ -272,6 +310,7 @@ impl Session {
         };
         match to.try_send(datagram) {
             Ok(_) => {
+                self.keep(datagram);
                 self.asks.set(true);
                 self.owed.set(self.owed.get().saturating_add(self.relay.responses.unwrap_or(0).into()));
                 self.passed(datagram.len(), 0);
@@ -279,8 +318,12 @@ impl Session {
             }
             Err(error) if is_about_peer(&error) => {
                 self.broken.replace(Some(error));
-                self.end();
-                false
+                self.keep(datagram);
+                match self.is_heard.get() {
+                    true => self.end(),
+                    false => self.end.notify_one(),
+                }
+                !self.is_heard.get()
             }
             // The network does not take it now, or takes none so long. That is what datagrams are like.
             Err(_) => {
@@ -300,30 +343,36 @@ impl Entry {
         let _counted = metrics.opened();
         let mut exchange = sessions.worker.take_exchange(&Peer::at(session.client));
         exchange.upstream = relay.upstream.name().clone();
-        let error = match relay.upstream.open_datagrams(&mut exchange) {
-            Ok(mut datagrams) => {
-                // A new socket takes nothing before the runtime has heard that it would. What is wrong with it shows when it
-                // is written to.
-                let _ = datagrams.socket.writable().await;
-                session.to.replace(Some(datagrams.socket.clone()));
-                let waiting = session.waiting.take();
-                for datagram in waiting {
-                    session.send(&datagram);
+        let error = loop {
+            let opened = relay.upstream.open_datagrams(&mut exchange);
+            let error = match opened {
+                Ok(mut datagrams) => {
+                    // A new socket takes nothing before the runtime has heard that it would. What is wrong with it shows when it
+                    // is written to.
+                    let _ = datagrams.socket.writable().await;
+                    session.to.replace(Some(datagrams.socket.clone()));
+                    let waiting = session.waiting.take();
+                    for datagram in waiting {
+                        session.send(&datagram);
+                    }
+                    let ended = self.answer(&mut datagrams).await;
+                    drop(datagrams);
+                    if ended == Some(REFUSED) && relay.upstream.has_another(&exchange) && session.rewind() {
+                        continue;
+                    }
+                    // From now on, what comes is another session's.
+                    sessions.table.borrow_mut().remove(session);
+                    break ended;
                 }
-                let ended = self.answer(&mut datagrams).await;
-                // From now on, what comes is another session's.
-                sessions.table.borrow_mut().remove(session);
-                ended
+                Err(error) => error,
+            };
+            let client = session.client;
+            if let Some(others) = TOLD.pass(Instant::now()) {
+                warn!(target: "staunch::relay", %client, listener = %relay.listener, %error, others, "dropped a datagram");
             }
-            Err(error) => {
-                let client = session.client;
-                if let Some(others) = TOLD.pass(Instant::now()) {
-                    warn!(target: "staunch::relay", %client, listener = %relay.listener, %error, others, "dropped a datagram");
-                }
-                metrics.failed.increment();
-                session.waiting.borrow().iter().for_each(|_| metrics.dropped.increment());
-                Some(ExchangeError::from(error).name())
-            }
+            metrics.failed.increment();
+            session.waiting.borrow().iter().for_each(|_| metrics.dropped.increment());
+            break Some(ExchangeError::from(error).name());
         };
         let bytes = session.bytes.get();
         metrics.passed(bytes);
@@ -339,7 +388,7 @@ impl Entry {
         loop {
             if let Some(error) = session.broken.take() {
                 datagrams.failed(&error);
-                return Some("upstream_refused");
+                return Some(REFUSED);
             }
             let is_over = match relay.responses {
                 Some(_) => session.owed.get() == 0,
@@ -356,6 +405,8 @@ impl Entry {
                         Ok(0) => {}
                         Ok(answers) => {
                             has_answered = true;
+                            session.is_heard.set(true);
+                            session.unheard.take();
                             datagrams.answered();
                             session.asks.set(false);
                             session.owed.set(session.owed.get().saturating_sub(answers));
@@ -363,7 +414,7 @@ impl Entry {
                         Err(error) => {
                             debug!(client = %session.client, %error, "an endpoint is gone");
                             datagrams.failed(&error);
-                            return Some("upstream_refused");
+                            return Some(REFUSED);
                         }
                     }
                 }

@@ -54,7 +54,7 @@ impl Upstream {
         self.read_key(exchange);
         let Admitted { first, held, trial } = self.admit_at_once(exchange, now)?;
         let mut picked = first;
-        for attempt in 1.. {
+        loop {
             let (endpoint, in_flight) = picked;
             exchange.tried.push(endpoint);
             exchange.endpoint = in_flight.lane().address.clone();
@@ -80,8 +80,9 @@ impl Upstream {
             let outcome = Outcome::Failed(Failure::Connect);
             self.account(&in_flight, endpoint, outcome, std::time::Duration::ZERO, now);
             drop(in_flight);
-            let next = (attempt < config.retry.attempts).then(|| self.pick(exchange, attempt, now).ok()).flatten();
-            match next.filter(|(next, _)| !exchange.tried.contains(next)) {
+            let attempt = exchange.tried.len() as u32;
+            let next = self.has_another(exchange).then(|| self.pick(exchange, attempt, now).ok()).flatten();
+            match next {
                 Some(next) => picked = next,
                 None => {
                     self.end_trial(trial, outcome, now);
@@ -90,7 +91,12 @@ impl Upstream {
                 }
             }
         }
-        Err(UpstreamError::NoEndpoint(self.name.clone()))
+    }
+
+    /// Whether there is another endpoint to be tried, and one may be.
+    pub(crate) fn has_another(&self, exchange: &Exchange) -> bool {
+        self.refresh(Instant::now());
+        exchange.tried.len() < self.shared.config.retry.attempts as usize && self.has_untried(exchange)
     }
 }
 

@@ -309,7 +309,7 @@ protocol = "tcp"
 upstream = "b"
 proxy_protocol = { from = ["10.0.0.0/33"], timeout = "0s" }
 responses = 1
-tls = { certificates = [] }"#, &["10:12: there is no upstream `b`; did you mean `a`?", "11:28: `10.0.0.0/33` is not a network; write it like \"10.0.0.0/8\", \"2001:db8::/32\" or \"192.0.2.1\"", "11:54: a zero duration has no meaning here", "12:1: `responses` belongs to UDP", "13:1: `tls` is not supported yet by this version"]),
+tls = { certificates = [] }"#, &["10:12: there is no upstream `b`; expected `a`", "11:28: `10.0.0.0/33` is not a network; write it like \"10.0.0.0/8\", \"2001:db8::/32\" or \"192.0.2.1\"", "11:54: a zero duration has no meaning here", "12:1: `responses` belongs to UDP", "13:1: `tls` is not supported yet by this version"]),
     (r#"[[listeners]]
 address = "127.0.0.1:443"
 protocol = "tcp""#, &["7:1: a listener for TCP that leads nowhere; add `upstream = \"NAME\"`, or `sni = [{ hosts, upstream }]`"]),

@@ -515,6 +515,40 @@ AccessLog {
     path: None,
     format: Json,
 }
+Listener {
+    address: Tcp(
+        0.0.0.0:80,
+    ),
+    protocol: Http,
+    proxy_protocol: None,
+    options: ListenOptions {
+        backlog: 4096,
+        tcp_fastopen: None,
+        reuse_port: true,
+        tcp_keepalive: None,
+        ipv6_only: true,
+    },
+}
+TcpRelay {
+    upstream: None,
+    sni: [],
+    idle_timeout: 600s,
+}
+UdpRelay {
+    upstream: 0,
+    idle_timeout: 60s,
+    responses: None,
+    max_sessions: 16384,
+}
+ProxyProtocol {
+    from: None,
+    timeout: 5s,
+}
+KeepAlive {
+    idle: 75s,
+    interval: 15s,
+    count: 5,
+}
 Route {
     name: "/",
     hosts: [],
@@ -575,6 +609,12 @@ Upstream {
     response_timeout: None,
     read_timeout: 60s,
     send_timeout: 60s,
+    send_proxy_protocol: None,
+    options: ConnectOptions {
+        bind: None,
+        tcp_keepalive: None,
+        tcp_fastopen: false,
+    },
     queue: Queue {
         max_requests: None,
         max_pending: 0,
