@@ -353,11 +353,9 @@ fn both_sides_may_be_unix_sockets() {
         stream.read_exact(&mut heard).expect("four bytes");
         stream.write_all(&heard).expect("it is taken");
     });
-    let text = format!(
-        "[[listeners]]\naddress = \"unix:proxy\"\nprotocol = \"tcp\"\nupstream = \"api\"\n\
-         [upstreams.api]\nendpoints = [\"unix:endpoint\"]\n"
-    );
-    let _proxy = Proxy::start(&text, Some(&path("staunch.toml"))).expect("a configuration");
+    let text = "[[listeners]]\naddress = \"unix:proxy\"\nprotocol = \"tcp\"\nupstream = \"api\"\n\
+         [upstreams.api]\nendpoints = [\"unix:endpoint\"]\n";
+    let _proxy = Proxy::start(text, Some(&path("staunch.toml"))).expect("a configuration");
     let mut client = Client::over(&path("proxy")).expect("it listens");
 
     client.send("ping");

@@ -61,11 +61,11 @@ impl Read for Accepted {
             Kind::Boolean(on) => Some(Self(on.then(ProxyProtocol::default))),
             Kind::Table(table) => {
                 let mut reader = Reader::new(table, scope);
-                let mut accepted = ProxyProtocol::default();
-                accepted.from = reader.array("from").map(|values| {
+                let from = reader.array("from").map(|values| {
                     let network = |value: &Value| scope.accept(value.place, scope.text(value)?.parse());
                     values.iter().filter_map(network).collect()
                 });
+                let mut accepted = ProxyProtocol { from, ..ProxyProtocol::default() };
                 reader.set("timeout", &mut accepted.timeout);
                 Some(Self(Some(accepted)))
             }

@@ -80,14 +80,14 @@ impl ListenOptions {
 impl ConnectOptions {
     /// Reads the options of an upstream.
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let mut options = Self::default();
-        options.bind = reader.parse("bind", |text| {
+        let bind = reader.parse("bind", |text| {
             text.parse().map_err(|_| {
                 let hint = "write it like \"192.0.2.1\" or \"2001:db8::1\", without a port".to_owned();
                 BadValue::new(format!("`{}` is not an address to connect from", value::shown(text))).with_hint(hint)
             })
         });
-        options.tcp_keepalive = KeepAlive::read_key(reader);
+        let tcp_keepalive = KeepAlive::read_key(reader);
+        let mut options = Self { bind, tcp_keepalive, ..Self::default() };
         reader.set("tcp_fastopen", &mut options.tcp_fastopen);
         options
     }

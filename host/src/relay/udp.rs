@@ -424,9 +424,7 @@ impl Entry {
                     if session.last.get().elapsed() < relay.idle_timeout {
                         continue;
                     }
-                    if relay.responses.is_none() {
-                        return None;
-                    }
+                    relay.responses?;
                     if !has_answered {
                         datagrams.failed(&ErrorKind::TimedOut.into());
                     }
