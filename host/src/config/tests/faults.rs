@@ -339,7 +339,7 @@ protocol = "smtp"
 upstream = "a""#, &["9:12: unknown protocol `smtp`; expected one of `http`, `tcp`, `udp`"]),
     (r#"bind = "10.0.0.1:0"
 send_proxy_protocol = "v3"
-tcp_keepalive = { count = 128 }"#, &["7:8: `10.0.0.1:0` is not an address to connect from; write it like \"192.0.2.1\" or \"2001:db8::1\", without a port", "8:23: unknown send_proxy_protocol `v3`; expected one of `v1`, `v2`", "9:27: expected a whole number from 1 to 127, found 128"]),
+tcp_keepalive = { count = 128 }"#, &["7:8: `10.0.0.1:0` is not an address to connect from; write it like \"192.0.2.1\" or \"2001:db8::1\", without a port", "8:23: unknown send_proxy_protocol `v3`; did you mean `v1`?", "9:27: expected a whole number from 1 to 127, found 128"]),
     (r#"[listener]
 address = ":8081""#, &["7:2: unknown key `listener`; did you mean `listeners`?"]),
     (r#"[plugins.round-robin]
