@@ -5,6 +5,7 @@
 //! `filters`), `checks` (which ask endpoints whether they are well), `admission` (what the process takes on at all) and
 //! `admin` (the operator's window). `proxy` knows everybody: it builds the parts from a configuration, runs a worker
 //! per core and drains them. `author` stands outside: it judges, tries and measures plugins with no proxy around them.
+//! `relay` stands beside `http`: what a listener passes on to an upstream without understanding it.
 //! `net` is below all: sockets with their buffers and deadlines; `replaceable` is a place whose content is swapped
 //! while requests are under way. Arrows point down, with one exception:
 //! [`http::head`], [`http::facts`] and [`http::h1`] are leaves that every module may use, and so are the two ways of a
@@ -25,6 +26,7 @@ mod listener;
 pub mod net;
 pub mod plugins;
 pub mod proxy;
+mod relay;
 mod replaceable;
 pub mod router;
 pub mod telemetry;

@@ -56,7 +56,18 @@ pub(crate) struct Admission {
 #[derive(Debug)]
 pub(crate) struct Place {
     admission: Arc<Admission>,
-    _client: Option<ClientPlace>,
+    client: Option<ClientPlace>,
+}
+
+impl Place {
+    /// Counts a connection in for its client, whose address is known only now.
+    ///
+    /// # Errors
+    /// When the client has as many as it may.
+    pub(crate) fn belongs_to(&mut self, address: IpAddr) -> Result<(), TooMany> {
+        self.client = Some(self.admission.enter_client(Client::of(address))?);
+        Ok(())
+    }
 }
 
 /// A connection counted in for its client, until this is dropped.
@@ -130,7 +141,7 @@ impl Admission {
         if !self.try_enter() {
             self.wait(make_room).await;
         }
-        Ok(Place { admission: self.clone(), _client: client })
+        Ok(Place { admission: self.clone(), client })
     }
 
     /// Waits for the turn of a TLS handshake, which lasts until what is answered is dropped.
@@ -176,7 +187,7 @@ impl Admission {
     /// Gives a connection a place even if there is none: for those who have connected already when a listener closes.
     pub(crate) fn enter_anyway(self: &Arc<Self>) -> Place {
         self.open.fetch_add(1, SeqCst);
-        Place { admission: self.clone(), _client: None }
+        Place { admission: self.clone(), client: None }
     }
 
     /// Connections that are open.

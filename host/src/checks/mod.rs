@@ -133,7 +133,7 @@ impl Checks {
             };
             let endpoints = shared.endpoints.iter().zip(&shared.config.endpoints).zip(&shared.targets);
             wanted.extend(endpoints.map(|((endpoint, configured), target)| Wanted {
-                question: Question::new(config, shared.check_tls.as_ref(), configured, target),
+                question: Question::new(config, shared.check_tls.as_ref(), configured, target, &shared.config),
                 timing: config.into(),
                 subscriber: Subscriber::new(shared, endpoint.id),
             }));

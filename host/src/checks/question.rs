@@ -11,13 +11,15 @@ use super::grpc::{self, GrpcQuestion};
 use super::http::{self, HttpQuestion};
 use super::outcome::{Failure, Stage};
 use crate::config::{self, EndpointAddress, ExchangeCheck, HealthCheck, HealthCheckKind};
+use crate::net::announce;
 use crate::net::tls::{BadTls, Connector};
-use crate::upstream::{self, Target, reach};
+use crate::upstream::{self, Manner, Target, reach};
 
 /// Everything that decides what a check does and what passes. Two that are equal need be asked only once.
 #[derive(Debug, PartialEq)]
 pub(super) struct Question {
     pub(super) target: Target,
+    manner: Manner,
     tls: Option<Tls>,
     kind: Kind,
 }
@@ -62,6 +64,7 @@ impl Question {
         connector: Option<&Connector>,
         endpoint: &config::Endpoint,
         target: &Target,
+        upstream: &config::Upstream,
     ) -> Self {
         let asked = Asked::new(&endpoint.address, config.port);
         let kind = match &config.kind {
@@ -78,7 +81,10 @@ impl Question {
         };
         let tls = connector
             .map(|connector| Tls { connector: connector.clone(), name: connector.name(&asked.host).to_owned() });
-        Self { target, tls, kind }
+        // What listens on a port of its own need not be told of clients (as HAProxy's `check-send-proxy`).
+        let version = upstream.send_proxy_protocol.filter(|_| config.port.is_none());
+        let manner = Manner { options: upstream.options, header: version.map(announce::ourselves) };
+        Self { target, manner, tls, kind }
     }
 
     /// Asks once, within `limit`. Answers what was said.
@@ -89,7 +95,7 @@ impl Question {
         let channel = match &self.tls {
             None => channel,
             Some(Tls { connector, name }) => {
-                let handshake = timeout_at(due, connector.connect(name, channel)).await;
+                let handshake = timeout_at(due, connector.connect(name, channel, true)).await;
                 Box::new(handshake.map_err(|_| late(Stage::Handshake))?.map_err(Failure::Tls)?)
             }
         };
@@ -97,7 +103,7 @@ impl Question {
     }
 
     async fn connect(&self, limit: Duration) -> Result<Box<dyn Channel>, Failure> {
-        match reach(&self.target, limit).await {
+        match reach(&self.target, &self.manner, limit).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err((upstream::retry::Failure::ConnectTimeout, _)) => {
                 Err(Failure::Timeout { stage: Stage::Connection, limit })

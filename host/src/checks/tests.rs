@@ -64,7 +64,8 @@ impl Server {
             endpoint: self.address.as_str().into(),
             interest: Box::new(told.clone()),
         };
-        (Wanted { question: Question::new(config, None, &endpoint, &target), timing: config.into(), subscriber }, told)
+        let question = Question::new(config, None, &endpoint, &target, &crate::config::Upstream::new(upstream));
+        (Wanted { question, timing: config.into(), subscriber }, told)
     }
 
     fn status(&self, checks: &Checks, upstream: &str) -> Checked {

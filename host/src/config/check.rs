@@ -7,7 +7,7 @@ use super::plugin::{OnFailure, PluginKind};
 use super::reader::Scope;
 use super::route::{PathPattern, Route};
 use super::settings::Place;
-use super::{Action, Config, Fallback, FallbackAction};
+use super::{Action, Carrier, Config, Fallback, FallbackAction, Listener};
 
 /// Notes what is wrong between the parts of a configuration.
 pub(super) fn check(config: &Config, scope: &Scope<'_>) {
@@ -21,9 +21,10 @@ pub(super) fn check(config: &Config, scope: &Scope<'_>) {
             Action::Respond { .. } | Action::Redirect { .. } => false,
         };
         let falls_back = |fallback: &Fallback| fallback.then == FallbackAction::Upstream(position);
-        let is_used = config.routes.iter().any(|route| leads(&route.action) || route.fallback.iter().any(falls_back));
+        let is_used = config.routes.iter().any(|route| leads(&route.action) || route.fallback.iter().any(falls_back))
+            || config.listeners.iter().flat_map(Listener::upstreams).any(|upstream| upstream == position);
         if !is_used {
-            scope.warn(Fault::new(*place, format!("no route leads to the upstream `{name}`")));
+            scope.warn(Fault::new(*place, format!("no route or listener leads to the upstream `{name}`")));
         }
     }
 }
@@ -112,7 +113,12 @@ fn check_plugins(config: &Config, scope: &Scope<'_>) {
 
 fn check_admin(config: &Config, scope: &Scope<'_>) {
     let Some(admin) = &config.admin else { return };
-    if let Some(listener) = config.listeners.iter().find(|listener| admin.address.overlaps(&listener.address)) {
+    if let Some(listener) = config
+        .listeners
+        .iter()
+        .filter(|listener| listener.carrier() == Carrier::Streams)
+        .find(|listener| admin.address.overlaps(&listener.address))
+    {
         let message = format!("`{}` is taken by the listener on `{}`", admin.address, listener.address);
         scope.fault(Fault::new(scope.admin, message));
     }

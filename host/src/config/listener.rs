@@ -7,9 +7,12 @@ use std::str::FromStr;
 
 use super::demands::RedirectHttps;
 use super::fault::{BadValue, Fault};
+use super::proxy_protocol::ProxyProtocol;
 use super::reader::Reader;
+use super::relay::{TcpRelay, UdpRelay};
 use super::server_tls::{ServerTls, TlsVersion};
 use super::settings::Place;
+use super::socket::ListenOptions;
 use super::tree::Kind;
 use super::value;
 
@@ -21,9 +24,15 @@ pub enum ListenAddress {
     Unix(PathBuf),
 }
 
+/// One address, and what becomes of those who connect to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
     pub address: ListenAddress,
+    /// ("http")
+    pub protocol: Protocol,
+    /// Whose connections begin with a PROXY header (nobody's).
+    pub proxy_protocol: Option<ProxyProtocol>,
+    pub options: ListenOptions,
     /// TLS of which the proxy is the server; absent: none.
     pub tls: Option<ServerTls>,
     /// Whether requests are sent to where there is TLS; absent: they are served.
@@ -32,6 +41,23 @@ pub struct Listener {
     pub http3: bool,
     /// What clients of other versions are told of HTTP/3 (where it is, for a day).
     pub alt_svc: AltSvc,
+}
+
+/// What is spoken at a listener.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Protocol {
+    Http,
+    Tcp(TcpRelay),
+    Udp(UdpRelay),
+}
+
+/// What carries the bytes. The same address may be listened on for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Carrier {
+    /// TCP, or a unix socket's connections.
+    Streams,
+    /// UDP.
+    Datagrams,
 }
 
 /// The field `alt-svc` of responses (RFC 7838).
@@ -46,12 +72,43 @@ pub enum AltSvc {
 }
 
 impl Listener {
+    /// A listener for HTTP with all defaults.
+    pub fn new(address: ListenAddress) -> Self {
+        Self {
+            address,
+            protocol: Protocol::Http,
+            tls: None,
+            redirect_https: None,
+            http3: false,
+            alt_svc: AltSvc::default(),
+            proxy_protocol: None,
+            options: ListenOptions::default(),
+        }
+    }
+
+    pub fn carrier(&self) -> Carrier {
+        match self.protocol {
+            Protocol::Http | Protocol::Tcp(_) => Carrier::Streams,
+            Protocol::Udp(_) => Carrier::Datagrams,
+        }
+    }
+
+    /// The upstreams it leads to without a route, by their positions.
+    pub fn upstreams(&self) -> impl Iterator<Item = usize> {
+        let (one, named) = match &self.protocol {
+            Protocol::Http => (None, &[][..]),
+            Protocol::Tcp(relay) => (relay.upstream, &relay.sni[..]),
+            Protocol::Udp(relay) => (Some(relay.upstream), &[][..]),
+        };
+        named.iter().map(|route| route.upstream).chain(one)
+    }
+
     pub(super) fn read_all(reader: &mut Reader<'_>) -> Vec<Self> {
         let mut read: Vec<(Self, Place)> = Vec::new();
         for mut entry in reader.tables("listeners") {
             let place = entry.place_of("address");
             let Some(listener) = Self::read(&mut entry) else { continue };
-            if let Some((_, first)) = read.iter().find(|(other, _)| other.address.collides_with(&listener.address)) {
+            if let Some((_, first)) = read.iter().find(|(other, _)| other.collides_with(&listener)) {
                 let message = format!("`{}` is listened on already at {first}", listener.address);
                 reader.scope.fault(Fault::new(place, message));
             }
@@ -67,29 +124,72 @@ impl Listener {
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        reader.word("protocol", &[("http", Some(())), ("tcp", None), ("udp", None)]);
-        reader.later(&["proxy_protocol", "upstream"]);
-        let tls = ServerTls::read(reader, "tls");
-        let redirect_https = RedirectHttps::read(reader, "redirect_https");
+        let words = [("http", Some("http")), ("tcp", Some("tcp")), ("udp", Some("udp"))];
+        let word = match reader.value("protocol") {
+            None => Some("http"),
+            Some(_) => reader.word("protocol", &words),
+        };
+        let address = ListenAddress::read(reader);
+        let protocol = match word {
+            Some("tcp") => Some(Protocol::Tcp(TcpRelay::read(reader))),
+            Some("udp") => UdpRelay::read(reader).map(Protocol::Udp),
+            Some(_) => {
+                let why = "belongs to listeners with `protocol = \"tcp\"` or `\"udp\"`";
+                reader.misplaced(&["upstream", "sni", "idle_timeout", "responses", "max_sessions"], why);
+                Some(Protocol::Http)
+            }
+            None => {
+                reader.ignore(&["upstream", "sni", "idle_timeout", "responses", "max_sessions"]);
+                None
+            }
+        };
+        let streams = word != Some("udp");
+        let is_http = word == Some("http");
+        if word.is_some() && !is_http {
+            let why = "belongs to listeners with `protocol = \"http\"`";
+            reader.misplaced(&["redirect_https", "http3", "alt_svc"], why);
+        }
+        if !streams {
+            reader.misplaced(&["tls"], "is for connections, and UDP has none");
+        }
+        let tls = if streams { ServerTls::read(reader, "tls") } else { None };
+        if let (Some(Protocol::Tcp(relay)), Some(_)) = (&protocol, &tls)
+            && !relay.sni.is_empty()
+        {
+            let message = "with `tls` the TLS of clients ends here, and `sni` is for TLS that is passed on as it is";
+            reader.scope.fault(Fault::new(reader.place_of("sni"), message));
+        }
+        let redirect_https = if is_http { RedirectHttps::read(reader, "redirect_https") } else { None };
         if tls.is_some() && redirect_https.is_some() {
             let message = "who comes here has TLS already, so that `redirect_https` would go round in a circle";
             reader.scope.fault(Fault::new(reader.place_of("redirect_https"), message));
         }
-        let http3 = reader.optional("http3").unwrap_or_default();
-        let alt_svc = AltSvc::read(reader, "alt_svc");
-        let address = ListenAddress::read(reader)?;
-        if http3 && let Some(message) = no_http3(&address, tls.as_ref()) {
-            reader.scope.fault(Fault::new(reader.place_of("http3"), message));
-        }
-        if !http3 && reader.value("alt_svc").is_some() && alt_svc != AltSvc::Absent {
+        let http3 = is_http && reader.optional("http3").unwrap_or_default();
+        let alt_svc = if is_http { AltSvc::read(reader, "alt_svc") } else { AltSvc::default() };
+        if is_http && !http3 && reader.value("alt_svc").is_some() && alt_svc != AltSvc::Absent {
             let fault = Fault::new(reader.place_of("alt_svc"), "`alt_svc` has no meaning without `http3`");
             reader.scope.fault(fault.with_hint("add `http3 = true`".to_owned()));
         }
-        Some(Self { address, tls, redirect_https, http3, alt_svc })
+        let proxy_protocol = if streams { ProxyProtocol::read_key(reader) } else { None };
+        let options = ListenOptions::read(reader, streams);
+        let (address, protocol) = (address?, protocol?);
+        if http3 && let Some(message) = no_http3(&address, tls.as_ref()) {
+            reader.scope.fault(Fault::new(reader.place_of("http3"), message));
+        }
+        if let (ListenAddress::Unix(_), Protocol::Udp(_)) = (&address, &protocol) {
+            let fault = Fault::new(reader.place_of("address"), "UDP has no unix sockets");
+            reader.scope.fault(fault.with_hint("write an IP address and a port".to_owned()));
+        }
+        Some(Self { address, protocol, tls, redirect_https, http3, alt_svc, proxy_protocol, options })
     }
-}
 
-impl Listener {
+    /// Whether both cannot be listened on at once. HTTP/3 is on a port of UDP as well.
+    fn collides_with(&self, other: &Self) -> bool {
+        let datagrams = |listener: &Self| listener.http3 || listener.carrier() == Carrier::Datagrams;
+        let is_same = self.carrier() == other.carrier() || datagrams(self) && datagrams(other);
+        is_same && self.address.collides_with(&other.address)
+    }
+
     /// What clients are told of HTTP/3. `address`: with the port that was given.
     pub(super) fn alt_svc(&self, address: &ListenAddress) -> Option<String> {
         match (&self.alt_svc, address) {
@@ -162,7 +262,7 @@ impl ListenAddress {
     }
 
     /// Whether both cannot be listened on at once.
-    pub(super) fn collides_with(&self, other: &Self) -> bool {
+    fn collides_with(&self, other: &Self) -> bool {
         self == other && !matches!(self, Self::Tcp(address) if address.port() == 0)
     }
 }

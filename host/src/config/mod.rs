@@ -25,13 +25,16 @@ mod network;
 mod overload;
 mod passive;
 mod plugin;
+mod proxy_protocol;
 mod reader;
+mod relay;
 mod retry;
 mod route;
 mod server;
 mod server_tls;
 mod settings;
 mod slow_start;
+mod socket;
 mod tls;
 mod tree;
 mod upstream;
@@ -57,19 +60,22 @@ pub use forwarding::{Forwarded, TrustedHeader, TrustedProxies};
 pub use health::{ExchangeCheck, Expected, GrpcCheck, HealthCheck, HealthCheckKind, HttpCheck, InitialState, Pattern};
 pub use http2::Http2;
 pub use limit::{ConcurrencyLimit, Priority};
-pub use listener::{AltSvc, ListenAddress, Listener};
+pub use listener::{AltSvc, Carrier, ListenAddress, Listener, Protocol};
 pub use maintenance::Maintenance;
 pub use mask::masked;
 pub use network::Network;
 pub use overload::{Breaker, Concurrency, Queue};
 pub use passive::{Consecutive, FailurePercentage, OutlierDetection, Passive, SuccessRate, WindowPassive};
 pub use plugin::{BUILTIN, OnFailure, PROBATION, Plugin, PluginKind, PluginUse};
+pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
+pub use relay::{SniRoute, TcpRelay, UdpRelay};
 pub use retry::{Budget, Retry};
 pub use route::{HostPattern, PathPattern, Route};
 pub use server::Server;
 pub use server_tls::{Certificate, ClientAuth, ServerTls, TlsVersion};
 pub use settings::{Place, Setting, Settings};
 pub use slow_start::SlowStart;
+pub use socket::{ConnectOptions, KeepAlive, ListenOptions};
 pub use tls::ClientTls;
 pub(crate) use upstream::HASHES;
 pub use upstream::{Upstream, UpstreamProtocol};
@@ -167,16 +173,18 @@ impl Config {
     /// What could be understood.
     fn read<'a>(document: &'a Document, scope: &'a Scope<'a>) -> Self {
         let mut reader = Reader::new(&document.root, scope);
+        let listeners = Listener::read_all(&mut reader);
+        let has_http = listeners.is_empty() || listeners.iter().any(|listener| listener.protocol == Protocol::Http);
         Self {
             file: None,
             text: String::new(),
             server: reader.table("server").map(Server::read).unwrap_or_default(),
             admin: reader.table("admin").and_then(Admin::read),
             access_log: reader.table("access_log").map(AccessLog::read),
-            listeners: Listener::read_all(&mut reader),
+            listeners,
             plugins: Plugin::read_all(&mut reader),
             upstreams: Upstream::read_all(&mut reader),
-            routes: Route::read_all(&mut reader),
+            routes: Route::read_all(&mut reader, has_http),
             warnings: Vec::new(),
         }
     }

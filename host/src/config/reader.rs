@@ -266,16 +266,6 @@ impl<'a> Reader<'a> {
         Some(first)
     }
 
-    /// A key that belongs to a later version.
-    pub(super) fn later(&mut self, keys: &[&'static str]) {
-        for &key in keys {
-            self.know(key);
-            if let Some((written, _)) = self.table.get(key) {
-                self.scope.fault(Fault::new(written.place, format!("`{key}` is not supported yet by this version")));
-            }
-        }
-    }
-
     /// A key that has no meaning here.
     pub(super) fn misplaced(&mut self, keys: &[&'static str], why: &str) {
         for &key in keys {

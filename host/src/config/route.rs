@@ -86,15 +86,19 @@ impl Route {
         }
     }
 
-    pub(super) fn read_all(reader: &mut Reader<'_>) -> Vec<Self> {
+    /// `has_http`: whether there is a listener that needs routes.
+    pub(super) fn read_all(reader: &mut Reader<'_>, has_http: bool) -> Vec<Self> {
         let scope = reader.scope;
-        if reader.lacks("routes") {
+        let lacks = reader.lacks("routes");
+        if lacks && has_http {
             if let Some((upstream, _)) = scope.upstreams.first() {
                 let hint = format!("add `[[routes]]` with `upstream = \"{}\"`", value::shown(upstream));
                 scope.absence(Fault::new(reader.place_of("routes"), "no route leads to an upstream").with_hint(hint));
             } else {
                 scope.warn(Fault::new(reader.place_of("routes"), "no route: every request is answered with 404"));
             }
+        } else if !lacks && !has_http {
+            scope.warn(Fault::new(reader.place_of("routes"), "no listener takes requests"));
         }
         // A route that could not be understood is a fault already and keeps no other from being read.
         let mut named: Vec<(Option<Place>, Self)> = Vec::new();
@@ -206,7 +210,7 @@ fn read_hosts(reader: &mut Reader<'_>) -> Vec<HostPattern> {
     hosts
 }
 
-fn host_pattern(text: &str) -> Result<HostPattern, BadValue> {
+pub(super) fn host_pattern(text: &str) -> Result<HostPattern, BadValue> {
     if let Some((_, rest)) = text.split_once("://") {
         let host = rest.split('/').next().unwrap_or_default();
         return Err(BadValue::new("a host has no scheme").with_hint(format!("did you mean `{}`?", value::shown(host))));

@@ -8,10 +8,12 @@ use super::health::HealthCheck;
 use super::overload::{Breaker, Concurrency, Queue};
 use super::passive::Passive;
 use super::plugin::{PluginKind, PluginUse};
+use super::proxy_protocol::ProxyVersion;
 use super::reader::{Read, Reader};
 use super::retry::Retry;
 use super::settings::Place;
 use super::slow_start::SlowStart;
+use super::socket::ConnectOptions;
 use super::tls::ClientTls;
 use super::tree::{Key, Kind, Value};
 use super::value;
@@ -42,6 +44,9 @@ pub struct Upstream {
     pub protocol: UpstreamProtocol,
     /// TLS towards its endpoints; absent: none.
     pub tls: Option<ClientTls>,
+    /// How connections begin that say who connected; absent: they do not. Each is its client's own then.
+    pub send_proxy_protocol: Option<ProxyVersion>,
+    pub options: ConnectOptions,
     pub queue: Queue,
     pub breaker: Option<Breaker>,
     pub concurrency: Option<Concurrency>,
@@ -82,6 +87,8 @@ impl Upstream {
             send_timeout: Duration::from_secs(60),
             protocol: UpstreamProtocol::default(),
             tls: None,
+            send_proxy_protocol: None,
+            options: ConnectOptions::default(),
             queue: Queue::default(),
             breaker: None,
             concurrency: None,
@@ -133,6 +140,8 @@ impl Upstream {
         reader.set("send_timeout", &mut upstream.send_timeout);
         upstream.tls = ClientTls::read(&mut reader, "tls");
         upstream.protocol = read_protocol(&mut reader);
+        upstream.send_proxy_protocol = ProxyVersion::read_key(&mut reader);
+        upstream.options = ConnectOptions::read(&mut reader);
         upstream.queue = Queue::read(&mut reader);
         upstream.breaker = reader.table("breaker").map(Breaker::read);
         upstream.concurrency = reader.table("concurrency").map(Concurrency::read);

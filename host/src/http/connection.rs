@@ -123,9 +123,9 @@ async fn begins_http2(client: &mut Transport, wait: Duration) -> bool {
 }
 
 /// Notes when a connection ends by a panic.
-struct Watch<'m> {
-    metrics: &'m WorkerMetrics,
-    peer: &'m Peer,
+pub(crate) struct Watch<'m> {
+    pub(crate) metrics: &'m WorkerMetrics,
+    pub(crate) peer: &'m Peer,
 }
 
 impl Drop for Watch<'_> {

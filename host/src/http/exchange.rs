@@ -19,11 +19,10 @@ use crate::http::head::{Known, Version};
 use crate::http::pages::Pages;
 use crate::http::pump::{Passage, Pump};
 use crate::http::site::{self, Route, Site};
-use crate::http::tunnel::{TunnelEnd, tunnel};
 use crate::http::upload::{Upload, UploadError};
 use crate::http::worker::Worker;
 use crate::http::{forwarded, front, grpc, pages, respond, send_head};
-use crate::net::Transport;
+use crate::net::{Transport, TunnelEnd, tunnel};
 use crate::upstream::{Response, UpstreamError, watch};
 
 /// The client's side of an exchange.

@@ -7,7 +7,7 @@
 //! and then back: one pointer each way, no copy, no reference count and no borrowed pointer in a store.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,10 @@ pub struct Facts {
     pub response: ResponseHead,
     /// The client's address, as it connected or as a trusted proxy tells; `None` on a unix socket.
     pub client: Option<IpAddr>,
+    /// Where the client's connection came from, with its port.
+    pub source: Option<SocketAddr>,
+    /// Where it went to, as far as an upstream is told.
+    pub destination: Option<SocketAddr>,
     /// Whether the client came over TLS, to this proxy or to the trusted one in front that tells so.
     pub secure: bool,
     /// The trusted proxy that passed the request on.
@@ -114,6 +118,8 @@ impl Facts {
             request: RequestHead::default(),
             response: ResponseHead::default(),
             client,
+            source: None,
+            destination: None,
             secure,
             via: None,
             is_grpc: false,
@@ -145,7 +151,7 @@ impl Facts {
         self.response.clear();
         (self.client, self.secure) = (client, secure);
         (self.via, self.is_grpc, self.grpc_status) = (None, false, None);
-        (self.security, self.demands) = (None, None);
+        (self.source, self.destination, self.security, self.demands) = (None, None, None, None);
         self.key = None;
         self.tried.clear();
         self.appended.clear();

@@ -66,6 +66,7 @@ pub(crate) async fn forward<'r>(
         }
         let sending = Sending {
             upgrade: h1::requested_upgrade(&exchange.request).is_some(),
+            opens: false,
             priority: route.priority,
             deadline,
             limits: &site.limits,

@@ -3,7 +3,7 @@
 /// Numbers in the order in which they came, each at most once. Every operation takes the same short time. Numbers are
 /// small, as each costs memory.
 #[derive(Debug, Default)]
-pub(super) struct Idle {
+pub(crate) struct Idle {
     links: Vec<Link>,
     oldest: Option<u32>,
     youngest: Option<u32>,
@@ -18,7 +18,7 @@ struct Link {
 
 impl Idle {
     /// Puts a number behind all others.
-    pub(super) fn push(&mut self, number: u32) {
+    pub(crate) fn push(&mut self, number: u32) {
         self.remove(number);
         let at = number as usize;
         if at >= self.links.len() {
@@ -32,7 +32,7 @@ impl Idle {
     }
 
     /// Takes a number out, if it is in.
-    pub(super) fn remove(&mut self, number: u32) {
+    pub(crate) fn remove(&mut self, number: u32) {
         let Some(link) = self.links.get_mut(number as usize).filter(|link| link.is_in) else { return };
         let Link { older, younger, .. } = std::mem::take(link);
         match older {
@@ -46,7 +46,7 @@ impl Idle {
     }
 
     /// The one that came first.
-    pub(super) fn oldest(&self) -> Option<u32> {
+    pub(crate) fn oldest(&self) -> Option<u32> {
         self.oldest
     }
 }

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use crate::http::error::ExchangeError;
 use crate::http::facts::Exchange;
 use crate::http::grpc;
-use crate::telemetry::access_log::{AccessLogger, Record};
+use crate::telemetry::access_log::{AccessLogger, Record, Relayed};
 use crate::telemetry::metrics::{RouteMetrics, WorkerMetrics};
 
 pub(crate) struct Ledger {
@@ -17,6 +17,37 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
+    /// Enters a finished connection, or session of datagrams, of which nothing was understood. `version`: what it was.
+    /// `bytes`: from the client, and to it.
+    pub(crate) fn enter_relay(
+        &self,
+        version: &'static str,
+        listener: &str,
+        server_name: Option<&str>,
+        exchange: &Exchange,
+        [bytes_received, bytes_sent]: [u64; 2],
+        error: Option<&'static str>,
+    ) {
+        let Some(log) = &self.access_log else { return };
+        log.borrow_mut().log(&Relayed {
+            time: SystemTime::now(),
+            client: exchange.client,
+            version,
+            listener,
+            server_name,
+            status: exchange.response.status,
+            bytes_sent,
+            bytes_received,
+            duration: exchange.started.elapsed(),
+            upstream: &exchange.upstream,
+            endpoint: &exchange.endpoint,
+            attempts: u32::try_from(exchange.attempts()).unwrap_or(u32::MAX),
+            queue_time: exchange.queued,
+            connect_time: exchange.attempt.connect_time,
+            error,
+        });
+    }
+
     /// Enters a finished exchange. `route`: where its requests are counted, if it met one. The bytes are those of the
     /// bodies.
     pub(crate) fn enter(

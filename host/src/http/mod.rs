@@ -1,7 +1,7 @@
 //! Connections become requests, outcomes become responses.
 
 pub(crate) mod connection;
-mod error;
+pub(crate) mod error;
 mod exchange;
 pub mod facts;
 pub(crate) mod fallback;
@@ -14,7 +14,7 @@ pub(crate) mod h2;
 pub(crate) mod h3;
 pub mod head;
 pub(crate) mod heads;
-mod idle;
+pub(crate) mod idle;
 pub(crate) mod ledger;
 pub(crate) mod maintenance;
 mod pages;
@@ -22,6 +22,5 @@ mod pump;
 pub(crate) mod respond;
 pub(crate) mod send_head;
 pub(crate) mod site;
-mod tunnel;
 pub(crate) mod upload;
 pub(crate) mod worker;

@@ -198,6 +198,7 @@ impl Worker {
         };
         exchange.security.clone_from(&peer.security);
         exchange.demands.clone_from(&peer.demands);
+        (exchange.source, exchange.destination) = (peer.address, peer.destination);
         exchange
     }
 

@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 use tracing::warn;
 
-use super::bind::{self, Bound, Socket};
-use crate::config::ListenAddress;
+use super::bind::{self, Bound, Socket, Wanted};
+use crate::config::{Carrier, ListenAddress};
 
 /// What an upgrade says of the descriptors it hands over, as JSON.
 const VARIABLE: &str = "STAUNCH_SOCKETS";
@@ -40,6 +40,7 @@ struct Handed {
     /// As the process before had it in its configuration; a service manager does not say.
     asked: Option<ListenAddress>,
     address: ListenAddress,
+    carrier: Carrier,
     sockets: Vec<Socket>,
 }
 
@@ -74,6 +75,9 @@ struct Group {
     asked: String,
     address: String,
     descriptors: Vec<RawFd>,
+    /// Whether they are for datagrams.
+    #[serde(default)]
+    datagrams: bool,
 }
 
 impl Inherited {
@@ -106,27 +110,32 @@ impl Inherited {
     ///
     /// # Errors
     /// When the system refuses.
-    pub(crate) fn bind(&mut self, asked: &ListenAddress, workers: usize) -> io::Result<Bound> {
-        match self.take(asked) {
-            Some((address, sockets)) => Ok(bind::adopt(asked, address, sockets, workers)),
-            None => bind::bind(asked, workers, false),
+    pub(crate) fn bind<'a>(&mut self, wanted: impl Into<Wanted<'a>>, workers: usize) -> io::Result<Bound> {
+        let wanted = wanted.into();
+        match self.take(wanted) {
+            Some((address, sockets)) => Ok(bind::adopt(wanted, address, sockets, workers)),
+            None => bind::bind(wanted, workers, false),
         }
     }
 
     /// The sockets for an address of the configuration, with the address they are bound to.
-    fn take(&mut self, asked: &ListenAddress) -> Option<(ListenAddress, Vec<Socket>)> {
-        let is_asked = |handed: &Handed| handed.asked.as_ref().is_some_and(|known| is_same(known, asked));
+    fn take(&mut self, wanted: Wanted<'_>) -> Option<(ListenAddress, Vec<Socket>)> {
+        let Wanted { address: asked, carrier, .. } = wanted;
+        let of_carrier = |handed: &&Handed| handed.carrier == carrier;
+        let is_asked =
+            |handed: &Handed| of_carrier(&handed) && handed.asked.as_ref().is_some_and(|known| is_same(known, asked));
         let at = self.0.iter().position(is_asked);
-        let at = at.or_else(|| self.0.iter().position(|handed| is_same(&handed.address, asked)))?;
+        let at =
+            at.or_else(|| self.0.iter().position(|handed| of_carrier(&handed) && is_same(&handed.address, asked)))?;
         let Handed { address, sockets, .. } = self.0.remove(at);
         Some((address, sockets))
     }
 
-    /// Closes what nobody took, and tells which addresses those were.
-    pub(crate) fn close(self) -> Vec<ListenAddress> {
+    /// Closes what nobody took, and tells which addresses those were, see [`Bound::label`].
+    pub(crate) fn close(self) -> Vec<String> {
         let close = |handed: Handed| {
             warn!(address = %handed.address, "closed a socket that was handed over: nothing in the configuration listens there");
-            handed.address
+            bind::label(handed.carrier, &handed.address)
         };
         self.0.into_iter().map(close).collect()
     }
@@ -134,8 +143,8 @@ impl Inherited {
 
 impl Predecessor {
     /// Says that this process serves, all but the addresses that it was handed and does not need.
-    pub fn serves(self, without: &[ListenAddress]) {
-        self.answer(&Answer::Serves { without: without.iter().map(ToString::to_string).collect() });
+    pub fn serves(self, without: &[String]) {
+        self.answer(&Answer::Serves { without: without.to_vec() });
     }
 
     /// Says that this process cannot serve.
@@ -168,6 +177,7 @@ impl Successor {
                 asked: bound.asked.to_string(),
                 address: bound.address.to_string(),
                 descriptors: clones.iter().map(AsRawFd::as_raw_fd).collect(),
+                datagrams: bound.carrier == Carrier::Datagrams,
             });
             kept.extend(clones);
         }
@@ -219,6 +229,7 @@ fn from_predecessor(descriptors: &mut ListenFd, groups: Vec<Group>) -> io::Resul
             sockets: sockets.collect::<io::Result<_>>()?,
             asked: Some(address(&group.asked)?),
             address: address(&group.address)?,
+            carrier: if group.datagrams { Carrier::Datagrams } else { Carrier::Streams },
         });
     }
     Ok(handed)
@@ -233,9 +244,10 @@ fn from_manager(descriptors: &mut ListenFd) -> io::Result<Vec<Handed>> {
             warn!("a unix socket without a path was handed over: it is closed");
             continue;
         };
-        match handed.iter_mut().find(|known| known.address == address) {
+        let carrier = socket.carrier();
+        match handed.iter_mut().find(|known| known.address == address && known.carrier == carrier) {
             Some(known) => known.sockets.push(socket),
-            None => handed.push(Handed { asked: None, address, sockets: vec![socket] }),
+            None => handed.push(Handed { asked: None, address, carrier, sockets: vec![socket] }),
         }
     }
     Ok(handed)
@@ -246,7 +258,10 @@ fn socket(descriptors: &mut ListenFd, number: usize) -> io::Result<Option<Socket
         Ok(socket) => Ok(socket.map(Socket::Tcp)),
         Err(not_tcp) => match descriptors.take_unix_listener(number) {
             Ok(socket) => Ok(socket.map(Socket::Unix)),
-            Err(_) => Err(not_tcp),
+            Err(_) => match descriptors.take_udp_socket(number) {
+                Ok(socket) => Ok(socket.map(Socket::Udp)),
+                Err(_) => Err(not_tcp),
+            },
         },
     }
 }
@@ -277,8 +292,9 @@ mod tests {
     use super::*;
 
     fn handed(asked: Option<&str>, count: usize) -> Handed {
-        let first = bind::bind(&"127.0.0.1:0".parse().unwrap(), count, false).unwrap();
+        let first = bind::bind((&"127.0.0.1:0".parse::<ListenAddress>().unwrap()).into(), count, false).unwrap();
         Handed {
+            carrier: Carrier::Streams,
             asked: asked.map(|text| text.parse().unwrap()),
             address: first.address.clone(),
             sockets: first.sockets().unwrap(),
@@ -297,10 +313,11 @@ mod tests {
         let addresses = [first.address.clone(), second.address.clone()];
         let mut inherited = Inherited(vec![first, second]);
 
-        let bound = [1, 1].map(|workers| inherited.bind(&"127.0.0.1:0".parse().unwrap(), workers).unwrap().address);
+        let bound = [1, 1]
+            .map(|workers| inherited.bind(&"127.0.0.1:0".parse::<ListenAddress>().unwrap(), workers).unwrap().address);
 
         assert_eq!(bound, addresses);
-        assert_eq!(inherited.close(), []);
+        assert!(inherited.close().is_empty());
     }
 
     #[test]
@@ -309,7 +326,7 @@ mod tests {
         let (address, mut inherited) = (given.address.clone(), Inherited(vec![given]));
 
         assert_eq!(inherited.bind(&address, 1).unwrap().address, address);
-        assert_eq!(inherited.close(), []);
+        assert!(inherited.close().is_empty());
     }
 
     #[test]
@@ -318,10 +335,10 @@ mod tests {
         let address = given.address.clone();
         let mut inherited = Inherited(vec![given]);
 
-        let other = inherited.bind(&"127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let other = inherited.bind(&"127.0.0.1:0".parse::<ListenAddress>().unwrap(), 1).unwrap();
 
         assert_ne!(other.address, address);
-        assert_eq!(inherited.close(), std::slice::from_ref(&address));
+        assert_eq!(inherited.close(), [address.to_string()]);
         let ListenAddress::Tcp(address) = address else { unreachable!() };
         assert!(TcpListener::bind(address).is_ok(), "it is free again");
     }
@@ -343,7 +360,12 @@ mod tests {
     fn a_socket_that_allows_no_other_beside_it_is_shared() {
         let alone = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = ListenAddress::Tcp(alone.local_addr().unwrap());
-        let given = Handed { asked: None, address: address.clone(), sockets: vec![Socket::Tcp(alone)] };
+        let given = Handed {
+            asked: None,
+            address: address.clone(),
+            carrier: Carrier::Streams,
+            sockets: vec![Socket::Tcp(alone)],
+        };
         given.sockets[0].set_nonblocking().unwrap();
 
         let bound = Inherited(vec![given]).bind(&address, 2).unwrap();
@@ -358,7 +380,7 @@ mod tests {
         let patience = Duration::from_secs(10);
 
         let (ours, theirs) = pair();
-        Predecessor(theirs).serves(&["127.0.0.1:80".parse().unwrap()]);
+        Predecessor(theirs).serves(&["127.0.0.1:80".to_owned()]);
         let answer = Successor(ours).answer(patience).unwrap();
         assert!(matches!(answer, Some(Answer::Serves { without }) if without == ["127.0.0.1:80"]));
 

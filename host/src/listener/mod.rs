@@ -1,5 +1,6 @@
 //! Sockets become connections.
 
+mod announced;
 mod bind;
 mod door;
 mod handshake;
@@ -15,7 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::admission::TooMany;
 use crate::http::worker::Worker;
 use crate::net::{Peer, Stream};
+use crate::relay::udp;
 use crate::replaceable::Replaceable;
 
 pub(crate) use bind::{Bound, bind};
@@ -39,6 +41,8 @@ const LAST_ACCEPTED: usize = 1024;
 pub(crate) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
+    /// What comes here are no connections.
+    Udp(UdpSocket),
 }
 
 impl Listener {
@@ -52,22 +56,32 @@ impl Listener {
         connections: TaskTracker,
         stop: CancellationToken,
     ) {
+        let listener = match self {
+            Self::Udp(socket) => {
+                let relay = move || door.get().datagrams().cloned();
+                return udp::run(socket, worker, connections, stop, relay, move || bound.is_handed_over()).await;
+            }
+            listener => listener,
+        };
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                accepted = self.accept() => accepted,
+                accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((mut stream, peer)) => {
+                    let door = door.get();
+                    // Whose it is, it has still to say.
+                    let client = if door.believes(&peer) { None } else { peer.ip() };
                     let entered = tokio::select! {
                         biased;
-                        entered = worker.admission.enter(peer.ip(), || worker.make_room()) => entered,
+                        entered = worker.admission.enter(client, || worker.make_room()) => entered,
                         () = stop.cancelled() => Ok(worker.admission.enter_anyway()),
                     };
                     match entered {
                         Ok(place) => {
-                            connections.spawn_local(door.get().serve(worker.clone(), stream, peer, place));
+                            connections.spawn_local(door.serve(worker.clone(), stream, peer, place));
                         }
                         // With a reset, so that nothing of it is left in this system.
                         Err(TooMany) => stream.abort(),
@@ -87,7 +101,7 @@ impl Listener {
         // Closing would reset those who are connected already. As others may go on connecting for ever, there is an
         // end to it.
         for _ in 0..LAST_ACCEPTED {
-            let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, self.accept()).await else { return };
+            let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept()).await else { return };
             let place = worker.admission.enter_anyway();
             connections.spawn_local(door.get().serve(worker.clone(), stream, peer, place));
         }
@@ -101,6 +115,7 @@ impl Listener {
                 Ok((Stream::Tcp(stream), Peer::at(peer)))
             }
             Self::Unix(listener) => Ok((Stream::Unix(listener.accept().await?.0), Peer::default())),
+            Self::Udp(_) => std::future::pending().await,
         }
     }
 }

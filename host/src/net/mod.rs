@@ -1,15 +1,17 @@
 //! Bytes in and out: sockets, their buffers and their deadlines. Knows nothing of HTTP.
 
+pub(crate) mod announce;
 mod buffer;
 mod deadline;
 pub(crate) mod message;
+pub(crate) mod option;
 mod pace;
 pub mod peer;
-#[cfg(any(test, fuzzing))]
 pub(crate) mod proxy_header;
 mod stream;
 pub(crate) mod tls;
 mod transport;
+mod tunnel;
 
 pub(crate) use buffer::{Buffer, LARGE, SMALL};
 pub(crate) use deadline::Deadline;
@@ -17,3 +19,4 @@ pub(crate) use pace::Pace;
 pub(crate) use peer::Peer;
 pub(crate) use stream::Stream;
 pub(crate) use transport::{Transport, Wake};
+pub(crate) use tunnel::{TunnelEnd, tunnel};

@@ -10,6 +10,8 @@ use crate::config::Demands;
 pub(crate) struct Peer {
     /// Where it came from, as itself or a trusted proxy in front says; `None` on a unix socket.
     pub(crate) address: Option<SocketAddr>,
+    /// Where it connected to, as far as anybody asks for it.
+    pub(crate) destination: Option<SocketAddr>,
     /// How it proved itself and agreed on secrecy; `None` without TLS.
     pub(crate) security: Option<Arc<Security>>,
     /// What the listener it came to wants of its requests; `None`: nothing.

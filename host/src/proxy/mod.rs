@@ -56,7 +56,7 @@ pub struct Proxy {
     running: Arc<Running>,
     reread: Arc<Notify>,
     upgrade: Arc<Notify>,
-    unused: Vec<ListenAddress>,
+    unused: Vec<String>,
 }
 
 /// What a proxy has from the process it is in.
@@ -224,7 +224,7 @@ impl Proxy {
     }
 
     /// The addresses of sockets that were inherited and that nothing in the configuration listens on.
-    pub fn unused(&self) -> &[ListenAddress] {
+    pub fn unused(&self) -> &[String] {
         &self.unused
     }
 
@@ -270,7 +270,7 @@ fn bind(config: &Config, workers: usize, inherited: &mut Inherited) -> Result<Ve
     let mut bound = Vec::new();
     let mut found = Vec::new();
     for listener in &config.listeners {
-        match inherited.bind(&listener.address, workers) {
+        match inherited.bind(listener, workers) {
             Ok(socket) => {
                 found.extend(open_quic(listener, &socket, workers).err());
                 bound.push(Arc::new(socket));

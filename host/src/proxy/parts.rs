@@ -18,7 +18,9 @@ use tokio::time::Instant;
 
 use crate::admission::Keyed;
 use crate::checks;
-use crate::config::{self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Settings, UpstreamProtocol};
+use crate::config::{
+    self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Protocol, Settings, UpstreamProtocol,
+};
 use crate::http::maintenance::Maintenance;
 use crate::net::tls::{Acceptor, Connector, HTTP1, HTTP2, Tickets};
 use crate::plugins::{
@@ -227,7 +229,8 @@ impl Builder<'_> {
         let before: Vec<_> = before.unwrap_or_default();
         let mut acceptors = Vec::new();
         for listener in &self.config.listeners {
-            let built = listener.tls.as_ref().map(|tls| Acceptor::build(tls, &[HTTP2, HTTP1], tickets, &before));
+            let protocols: &[_] = if listener.protocol == Protocol::Http { &[HTTP2, HTTP1] } else { &[] };
+            let built = listener.tls.as_ref().map(|tls| Acceptor::build(tls, protocols, tickets, &before));
             acceptors.push(match built {
                 None => None,
                 Some(Ok(acceptor)) => Some(acceptor),

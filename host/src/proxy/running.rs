@@ -182,6 +182,9 @@ impl Running {
             info!(address = %bound.address, "listening no more");
             bound.unlink();
         }
+        for (bound, listener) in self.bound().iter().zip(&parts.config.listeners) {
+            bound.tune(listener.options);
+        }
         parts.names.set(parts.upstreams.iter().map(|shared| shared.name.clone()));
         self.metrics.forget_others(
             &parts.config.routes.iter().map(|route| route.name.as_str()).collect(),
@@ -201,14 +204,16 @@ impl Running {
         let mut bound = Vec::new();
         for listener in &config.listeners {
             let is_taken = |known: &&Arc<Bound>| bound.iter().any(|taken| Arc::ptr_eq(taken, known));
-            let known = there.iter().filter(|known| known.asked == listener.address).find(|known| !is_taken(known));
+            let known = there.iter().filter(|known| known.is(listener.into())).find(|known| !is_taken(known));
             if let Some(known) = known {
                 faults.extend(open_quic(listener, known, before.workers).err());
                 bound.push(known.clone());
                 continue;
             }
-            let beside = there.iter().any(|known| known.address.overlaps(&listener.address));
-            match listener::bind(&listener.address, before.workers, beside) {
+            let beside = there
+                .iter()
+                .any(|known| known.carrier == listener.carrier() && known.address.overlaps(&listener.address));
+            match listener::bind(listener.into(), before.workers, beside) {
                 Ok(socket) => {
                     info!(address = %socket.address, "listening");
                     faults.extend(open_quic(listener, &socket, before.workers).err());

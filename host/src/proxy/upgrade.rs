@@ -140,7 +140,7 @@ impl Upgrade {
     /// Leaves everything to the new process. `without`: the addresses that it does not listen on.
     fn hand_over(&self, doors: &[Arc<Bound>], without: &[String], pid: u32) {
         for bound in doors {
-            if !without.contains(&bound.address.to_string()) {
+            if !without.contains(&bound.label()) {
                 bound.hand_over();
             }
         }
@@ -194,7 +194,8 @@ mod tests {
     use crate::telemetry::metrics::Metrics;
 
     fn upgrade(script: &str) -> Arc<Upgrade> {
-        let bound = listener::bind(&"127.0.0.1:0".parse().unwrap(), 1, false).unwrap();
+        let bound =
+            listener::bind((&"127.0.0.1:0".parse::<crate::config::ListenAddress>().unwrap()).into(), 1, false).unwrap();
         let host = PluginHost::new().unwrap();
         let parts = Parts::build(Config::default(), &host, 1, None).map(|built| built.parts).unwrap();
         let metrics = Arc::new(Metrics::new(1));

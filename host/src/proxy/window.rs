@@ -116,7 +116,7 @@ impl Server {
             serving.filter(|now| parts.config.admin.as_ref().is_some_and(|new| new.address == now.config.address));
         let bound = match (&parts.config.admin, same) {
             (Some(_), Some(now)) => Some(now.bound.clone()),
-            (Some(admin), None) => match listener::bind(&admin.address, 1, false) {
+            (Some(admin), None) => match listener::bind((&admin.address).into(), 1, false) {
                 Ok(bound) => Some(Arc::new(bound)),
                 Err(error) => {
                     return tracing::error!(address = %admin.address, %error, "the admin server stays where it is");
@@ -143,12 +143,13 @@ impl Server {
         let glass = Glass { reach: self.reach.clone(), begun: Instant::now(), shares: Mutex::default() };
         let state = Arc::new(AdminState::new(Arc::new(glass), config.token.as_deref()));
         let stop = CancellationToken::new();
-        let tasks = listeners.into_iter().map(|listener| {
+        let listeners = listeners.into_iter().filter_map(|listener| match listener {
+            Listener::Tcp(listener) => Some(AdminListener::Tcp(listener)),
+            Listener::Unix(listener) => Some(AdminListener::Unix(listener)),
+            Listener::Udp(_) => None,
+        });
+        let tasks = listeners.map(|listener| {
             let (state, stop) = (state.clone(), stop.clone());
-            let listener = match listener {
-                Listener::Tcp(listener) => AdminListener::Tcp(listener),
-                Listener::Unix(listener) => AdminListener::Unix(listener),
-            };
             tokio::task::spawn_local(async move {
                 if let Err(error) = admin::serve(listener, state, stop).await {
                     tracing::error!(%error, "the admin server ended");

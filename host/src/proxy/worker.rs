@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
 use crate::config;
+use crate::http::site::Site;
 use crate::http::worker::Worker;
 use crate::listener::{Bound, Door, Listener, quic};
 use crate::net::tls::Acceptor;
@@ -126,7 +127,7 @@ impl Job {
             drain: drain.clone(),
             fallen: CancellationToken::new(),
         });
-        let doors = doors(&turn.parts, &turn.bound);
+        let doors = doors(&turn.parts, &turn.bound, &post.worker.site());
         for ((bound, door), listeners) in turn.bound.into_iter().zip(doors).zip(listeners) {
             post.listen(bound, door, listeners);
         }
@@ -189,9 +190,10 @@ impl Post {
                 upstream.retire(next.map(|next| &**next));
             }
         }
-        self.worker.turn(Rc::new(site));
+        let site = Rc::new(site);
+        self.worker.turn(site.clone());
         if !self.drain.is_cancelled() {
-            let doors = doors(&turn.parts, &turn.bound);
+            let doors = doors(&turn.parts, &turn.bound, &site);
             self.listen_on(turn.bound.into_iter().zip(doors).collect());
         }
     }
@@ -264,10 +266,16 @@ impl Post {
 }
 
 /// What connections are met with, in the order of the listeners.
-fn doors(parts: &Parts, bound: &[Arc<Bound>]) -> Vec<Rc<Door>> {
+fn doors(parts: &Parts, bound: &[Arc<Bound>], site: &Site) -> Vec<Rc<Door>> {
     let listeners = parts.config.listeners.iter().zip(&parts.acceptors).zip(bound);
     let door = |((listener, acceptor), bound): ((&config::Listener, &Option<Arc<Acceptor>>), &Arc<Bound>)| {
-        Door::new(listener.clone(), acceptor.clone(), parts.config.demands(listener, &bound.address))
+        Door::new(
+            listener.clone(),
+            acceptor.clone(),
+            parts.config.demands(listener, &bound.address),
+            site,
+            parts.workers,
+        )
     };
     listeners.map(door).collect()
 }

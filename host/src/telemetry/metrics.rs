@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use super::counter::{Counter, Distribution, Gauge, Histogram};
 use super::exposition::{Exposition, Kind};
 use super::latencies::{Latencies, Times};
+use super::relays::Relays;
 use crate::config::{Condition, ListenAddress};
 use crate::http::facts::FellBack;
 
@@ -39,6 +40,9 @@ pub struct Metrics {
 pub struct WorkerMetrics {
     pub connections_accepted: Counter,
     pub connections_active: Gauge,
+    /// Connections closed because they did not begin with the PROXY header that they had to.
+    pub proxy_headers_refused: Counter,
+    pub relays: Relays,
     /// Bugs that cost a connection, or the worker with all of them.
     pub panics: Counter,
     /// HTTP/2 connections that were closed as their clients sent too many frames that ask for nothing.
@@ -223,6 +227,7 @@ impl Metrics {
         for worker in &self.workers {
             worker.routes.lock().retain(|name, _| routes.contains(&**name));
             worker.upstreams.lock().retain(|name, _| upstreams.contains(&**name));
+            worker.relays.forget_unused();
         }
     }
 
@@ -250,6 +255,7 @@ impl Metrics {
         self.write_connections(out);
         self.write_routes(out);
         self.write_upstreams(out);
+        Relays::write(self.workers.iter().map(|worker| &worker.relays), out);
     }
 
     fn write_process(&self, out: &mut Exposition) {
@@ -292,6 +298,9 @@ impl Metrics {
         for (outcome, count) in ["taken_over", "refused"].into_iter().zip(&self.certificates) {
             out.sample(&[("outcome", outcome)], count.load(Relaxed));
         }
+        let help = "Connections closed because they did not begin with the PROXY header that they had to.";
+        out.family("staunch_listener_proxy_headers_refused_total", Kind::Counter, help);
+        out.sample(&[], sum(|worker| worker.proxy_headers_refused.value()));
         out.family("staunch_http_timeouts_total", Kind::Counter, "Timeouts that have passed, by their name.");
         for (index, timeout) in Timeout::ALL.into_iter().enumerate() {
             let passed: u64 = self.workers.iter().map(|worker| worker.timeouts[index].value()).sum();

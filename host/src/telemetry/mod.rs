@@ -9,6 +9,7 @@ pub mod exposition;
 pub mod latencies;
 pub mod log;
 pub mod metrics;
+pub mod relays;
 pub mod seldom;
 
 mod counter;

@@ -16,6 +16,10 @@ pub struct Seldom {
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Seldom {
+    pub const fn new() -> Self {
+        Self { passed: AtomicU64::new(0), kept_back: AtomicU64::new(0) }
+    }
+
     /// Whether this event passes: with how many were kept back since the last that did.
     pub fn pass(&self, now: Instant) -> Option<u64> {
         let second = now.saturating_duration_since(*START).as_secs() + 1;

@@ -6,8 +6,10 @@ use std::task::{Context, Poll};
 
 use tokio::time::{Instant, sleep_until};
 
+use crate::config::Priority;
+use crate::http::facts::Exchange;
 use crate::http::upload::ClientFault;
-use crate::upstream::attempt::{Sending, watch};
+use crate::upstream::attempt::{Sending, watch, watch_half};
 use crate::upstream::breaker::Trial;
 use crate::upstream::endpoint::EndpointId;
 use crate::upstream::gate::{Entry, Gate, Pass, Place};
@@ -29,14 +31,7 @@ impl Upstream {
     /// Lets a request in, after as long a wait as the queue allows.
     pub(super) async fn admit(&self, sending: &mut Sending<'_>, now: Instant) -> Result<Admitted<'_>, UpstreamError> {
         let guards = &self.shared.guards;
-        if let Some(open) = guards.breaker.as_ref().and_then(|breaker| breaker.refuses(now)) {
-            return Err(self.refused(Refusal::BreakerOpen { retry_after: open.retry_after }, now));
-        }
-        let mut held = Held::default();
-        if let Some(concurrency) = &guards.concurrency {
-            let entered = concurrency.enter(now).ok_or_else(|| self.refused(Refusal::ConcurrencyLimit, now))?;
-            held.concurrency = Some(entered);
-        }
+        let mut held = self.approach(now)?;
         let Some(gate) = &guards.gate else {
             let first = self.pick(sending.exchange, 0, now).map_err(|reason| self.not_picked(reason))?;
             return self.try_out(first, held, now);
@@ -62,6 +57,34 @@ impl Upstream {
         let (first, pass) = waited?;
         held.pass = Some(pass);
         self.try_out(first, held, done)
+    }
+
+    /// Lets a request in that cannot wait.
+    pub(super) fn admit_at_once(&self, exchange: &mut Exchange, now: Instant) -> Result<Admitted<'_>, UpstreamError> {
+        let guards = &self.shared.guards;
+        let mut held = self.approach(now)?;
+        if let Some(gate) = &guards.gate {
+            match gate.enter(Priority::default()) {
+                Entry::Inside(pass) => held.pass = Some(pass),
+                Entry::Refused | Entry::Waits(_) => return Err(self.refused(Refusal::MaxRequests, now)),
+            }
+        }
+        let first = self.pick(exchange, 0, now).map_err(|reason| self.not_picked(reason))?;
+        self.try_out(first, held, now)
+    }
+
+    /// What comes before all waiting.
+    fn approach(&self, now: Instant) -> Result<Held, UpstreamError> {
+        let guards = &self.shared.guards;
+        if let Some(open) = guards.breaker.as_ref().and_then(|breaker| breaker.refuses(now)) {
+            return Err(self.refused(Refusal::BreakerOpen { retry_after: open.retry_after }, now));
+        }
+        let mut held = Held::default();
+        if let Some(concurrency) = &guards.concurrency {
+            let entered = concurrency.enter(now).ok_or_else(|| self.refused(Refusal::ConcurrencyLimit, now))?;
+            held.concurrency = Some(entered);
+        }
+        Ok(held)
     }
 
     /// Waits for a turn that leads to an endpoint.
@@ -147,7 +170,11 @@ pub(super) async fn wait<T>(
             return Poll::Ready(Ok(Some(event)));
         }
         // What comes of a body meanwhile is kept, as much as there is room for.
-        watch(cx, sending.client)?;
+        if sending.opens {
+            watch_half(cx, sending.client)?
+        } else {
+            watch(cx, sending.client)?
+        }
         over.as_mut().poll(cx).map(|()| Ok(None))
     })
     .await

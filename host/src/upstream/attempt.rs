@@ -40,6 +40,8 @@ pub(crate) struct Sending<'a> {
     pub(crate) limits: &'a Limits,
     /// Whether the client asks to change protocols, and the endpoint may agree.
     pub(crate) upgrade: bool,
+    /// Whether all that is wanted is a connection, whose client speaks for itself. It may have finished speaking.
+    pub(crate) opens: bool,
     /// Among the requests that wait for the same upstream.
     pub(crate) priority: Priority,
     /// A moment after which nobody waits for an answer any more.
@@ -228,6 +230,15 @@ fn not_sent(cause: Option<io::Error>) -> (Failure, io::Error) {
     let cause = cause.unwrap_or_else(|| ErrorKind::BrokenPipe.into());
     let failure = if cause.kind() == ErrorKind::TimedOut { Failure::SendTimeout } else { Failure::Reset };
     (failure, cause)
+}
+
+/// Whether a client that waits for a connection has gone away. That it has nothing more to say does not mean so.
+pub(crate) fn watch_half(cx: &mut Context<'_>, client: &mut Transport) -> Result<(), ClientFault> {
+    match client.poll_watch(cx) {
+        // No more than once: what else there is stays with the system, which stops the client then.
+        Poll::Pending | Poll::Ready(Ok(_)) => Ok(()),
+        Poll::Ready(Err(error)) => Err(ClientFault::of_receiving(&error)),
+    }
 }
 
 /// Whether the client has gone away, while it has nothing to say.

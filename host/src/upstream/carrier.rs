@@ -9,12 +9,12 @@ use crate::config::UpstreamProtocol;
 use crate::http::facts::AttemptFacts;
 use crate::http::h2::{self, Link};
 use crate::http::head::Version;
+use crate::upstream::Upstream;
 use crate::upstream::attempt::{AttemptError, Sending};
-use crate::upstream::connect::{Connected, Way, connect};
+use crate::upstream::connect::Connected;
 use crate::upstream::endpoint::EndpointId;
 use crate::upstream::lane::{Connection, Lane};
 use crate::upstream::retry::{Failure, MethodKind};
-use crate::upstream::{Shared, Upstream};
 
 type Failed = (Failure, io::Error);
 
@@ -33,6 +33,9 @@ impl Upstream {
                 carried.map_err(|(failure, cause)| AttemptError::Failed { failure, sent: false, cause })?;
             prepare_upgrade(sending, &mut connection);
             let reused = sending.exchange.attempt.reused == Some(true);
+            if sending.opens {
+                return Ok(connection);
+            }
             match sending.attempt(&mut connection, self.shared.config.response_timeout()).await {
                 Ok(()) => return Ok(connection),
                 Err(AttemptError::Failed { failure: Failure::Reset, sent, .. })
@@ -54,6 +57,12 @@ impl Upstream {
     async fn carrier(&self, sending: &mut Sending<'_>, endpoint: EndpointId) -> Result<(Connection, bool), Failed> {
         let config = &self.shared.config;
         let lane = &self.lanes[endpoint as usize];
+        let made = lane.age();
+        if sending.opens {
+            let Connected { stream, .. } = self.dial(sending, endpoint).await?;
+            let counted = self.metrics.connection_opened();
+            return Ok((Connection::new(stream, config.read_timeout, config.send_timeout, Some(counted), made), false));
+        }
         if config.protocol != UpstreamProtocol::Http2
             && let Some(mut connection) = lane.take(self.keep, Instant::now())
         {
@@ -63,11 +72,12 @@ impl Upstream {
             sending.exchange.attempt = AttemptFacts { reused: Some(true), ..AttemptFacts::default() };
             return Ok((connection, false));
         }
-        if config.protocol == UpstreamProtocol::Http2 || lane.links.is_in_use() {
+        // Where nothing is kept, nobody waits for what another opens.
+        let is_shared = config.protocol == UpstreamProtocol::Http2 || lane.links.is_in_use();
+        if is_shared && self.keep.capacity > 0 {
             return Box::pin(self.shared_carrier(sending, endpoint)).await;
         }
-        let made = lane.age();
-        let Connected { stream, is_http2 } = self.open(sending, endpoint).await?;
+        let Connected { stream, is_http2 } = self.dial(sending, endpoint).await?;
         if is_http2 {
             let link = self.link(lane, stream, made, sending.limits.max_head).await?;
             return self.stream(&link, sending).await.map(|connection| (connection, true));
@@ -100,7 +110,7 @@ impl Upstream {
                 continue;
             };
             let made = lane.age();
-            let Connected { stream, is_http2 } = self.open(sending, endpoint).await?;
+            let Connected { stream, is_http2 } = self.dial(sending, endpoint).await?;
             if !is_http2 {
                 let config = &self.shared.config;
                 let counted = self.metrics.connection_opened();
@@ -114,23 +124,6 @@ impl Upstream {
             drop(opening);
             return connection.map(|connection| (connection, true));
         }
-    }
-
-    async fn open(&self, sending: &mut Sending<'_>, endpoint: EndpointId) -> Result<Connected, Failed> {
-        let began = Instant::now();
-        sending.exchange.attempt = AttemptFacts { reused: Some(false), ..AttemptFacts::default() };
-        let target = &self.shared.targets[endpoint as usize];
-        let limit = self.shared.config.connect_timeout;
-        let connected = connect(target, self.way(endpoint), limit, sending.deadline).await?;
-        sending.exchange.attempt.connect_time = Some(began.elapsed());
-        Ok(connected)
-    }
-
-    /// How an endpoint is connected to.
-    fn way(&self, endpoint: EndpointId) -> Way<'_> {
-        let Shared { tls, config, .. } = &*self.shared;
-        let host = config.endpoints.get(endpoint as usize).map_or("", |endpoint| endpoint.address.host());
-        Way { tls: tls.as_ref().map(|connector| (connector, connector.name(host))), protocol: config.protocol }
     }
 
     /// Begins HTTP/2 on a connection, and has others use it as well.

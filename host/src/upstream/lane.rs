@@ -165,6 +165,10 @@ impl Lane {
     /// The connection used last, unless it has been idle too long or is not silent any more.
     pub(crate) fn take(&self, keep: Keep, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
+        if keep.capacity == 0 {
+            // Those of an earlier configuration may begin otherwise.
+            idle.clear();
+        }
         while let Some(mut candidate) = idle.pop() {
             if now.saturating_duration_since(candidate.since) >= keep.timeout {
                 idle.clear();

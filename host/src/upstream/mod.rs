@@ -8,6 +8,7 @@ mod budget;
 mod carrier;
 pub(crate) mod concurrency;
 mod connect;
+mod datagrams;
 pub mod endpoint;
 pub(crate) mod gate;
 pub(crate) mod guards;
@@ -15,6 +16,7 @@ pub(crate) mod health;
 pub(crate) mod key;
 mod lane;
 mod links;
+mod open;
 mod panic;
 mod passive;
 mod pick;
@@ -44,7 +46,8 @@ use crate::replaceable::Replaceable;
 use crate::telemetry::metrics::{RequestEnd, UpstreamMetrics};
 
 pub(crate) use attempt::{Sending, watch};
-pub(crate) use connect::{Target, reach};
+pub(crate) use connect::{Manner, Target, keep_alive, reach};
+pub(crate) use datagrams::Datagrams;
 pub(crate) use guards::Refusal;
 pub(crate) use lane::Connection;
 
@@ -221,7 +224,8 @@ impl Upstream {
         let upstream = Rc::new(Self {
             lanes: shared.endpoints.iter().map(lane).collect(),
             keep: Keep {
-                capacity: config.keepalive,
+                // One that says who its client is can be nobody else's.
+                capacity: if config.send_proxy_protocol.is_some() { 0 } else { config.keepalive },
                 timeout: config.keepalive_timeout,
                 max_exchanges: config.keepalive_requests,
             },
@@ -468,7 +472,7 @@ impl Upstream {
         let budget = &self.shared.guards.budget;
         let policy = self.retry.get();
         let needs = policy.needs();
-        if matches!(outcome, Outcome::Status(_)) && !needs.concern(&sending.exchange.response) {
+        if matches!(outcome, Outcome::Status(_)) && (sending.opens || !needs.concern(&sending.exchange.response)) {
             return None;
         }
         let method = MethodKind::of(sending.exchange.request.method());

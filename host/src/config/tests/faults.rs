@@ -314,8 +314,40 @@ adress = "127.0.0.1:99""#, &["8:11: `localhost:80` is not an address to listen o
     (r#"[[listeners]]
 address = "127.0.0.1:443"
 protocol = "tcp"
+upstream = "b"
+proxy_protocol = { from = ["10.0.0.0/33"], timeout = "0s" }
+responses = 1
+redirect_https = true"#, &["10:12: there is no upstream `b`; expected `a`", "11:28: `10.0.0.0/33` is not a network; write it like \"10.0.0.0/8\", \"2001:db8::/32\" or \"192.0.2.1\"", "11:54: a zero duration has no meaning here", "12:1: `responses` belongs to UDP", "13:1: `redirect_https` belongs to listeners with `protocol = \"http\"`"]),
+    (r#"[[listeners]]
+address = "127.0.0.1:443"
+protocol = "tcp""#, &["7:1: a listener for TCP that leads nowhere; add `upstream = \"NAME\"`, or `sni = [{ hosts, upstream }]`"]),
+    (r#"[[listeners]]
+address = "127.0.0.1:443"
+protocol = "tcp"
+sni = [{ hosts = ["*", "a.b", "a.b"], upstream = "a" }, { hosts = [], upstream = "a" }, { upstream = "a" }]"#, &["10:19: `*` is not a name; the listener's own `upstream` takes whatever matches no name", "10:31: `a.b` is listed twice", "10:67: no name", "10:89: missing key `hosts`"]),
+    (r#"[[listeners]]
+address = "unix:/run/dns"
+protocol = "udp"
 upstream = "a"
-proxy_protocol = true"#, &["9:12: protocol `tcp` is not supported yet by this version", "10:1: `upstream` is not supported yet by this version", "11:1: `proxy_protocol` is not supported yet by this version"]),
+sni = []
+proxy_protocol = true
+backlog = 5
+max_sessions = 0"#, &["8:11: UDP has no unix sockets; write an IP address and a port", "11:1: `sni` belongs to TCP", "12:1: `proxy_protocol` belongs to TCP", "13:1: `backlog` is for connections, and UDP has none", "14:16: expected a whole number from 1 to 10000000, found 0"]),
+    (r#"[[listeners]]
+address = ":53"
+protocol = "udp""#, &["7:1: missing key `upstream`"]),
+    (r#"[[listeners]]
+address = ":80"
+upstream = "a"
+idle_timeout = "5s"
+tcp_keepalive = 3"#, &["9:1: `upstream` belongs to listeners with `protocol = \"tcp\"` or `\"udp\"`", "10:1: `idle_timeout` belongs to listeners with `protocol = \"tcp\"` or `\"udp\"`", "11:17: expected true, false or a table, found 3"]),
+    (r#"[[listeners]]
+address = ":80"
+protocol = "smtp"
+upstream = "a""#, &["9:12: unknown protocol `smtp`; expected one of `http`, `tcp`, `udp`"]),
+    (r#"bind = "10.0.0.1:0"
+send_proxy_protocol = "v3"
+tcp_keepalive = { count = 128 }"#, &["7:8: `10.0.0.1:0` is not an address to connect from; write it like \"192.0.2.1\" or \"2001:db8::1\", without a port", "8:23: unknown send_proxy_protocol `v3`; did you mean `v1`?", "9:27: expected a whole number from 1 to 127, found 128"]),
     (r#"[[listeners]]
 address = "127.0.0.1:443"
 tls = true"#, &[r#"9:7: expected a table, found true; write `{ certificates = [{ cert = "a.pem", key = "a.key" }] }`"#]),

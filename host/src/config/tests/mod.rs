@@ -436,7 +436,7 @@ path = "x.wasm"
         [
             "5:8: `*` in a path is matched as it is; a `path` matches everything below it without one",
             "8:13: every endpoint is down",
-            "9:12: no route leads to the upstream `b`",
+            "9:12: no route or listener leads to the upstream `b`",
             "11:1: the plugin `mine` is used nowhere",
         ]
     );
@@ -564,6 +564,40 @@ AccessLog {
     path: None,
     format: Json,
 }
+Listener {
+    address: Tcp(
+        0.0.0.0:80,
+    ),
+    protocol: Http,
+    proxy_protocol: None,
+    options: ListenOptions {
+        backlog: 4096,
+        tcp_fastopen: None,
+        reuse_port: true,
+        tcp_keepalive: None,
+        ipv6_only: true,
+    },
+}
+TcpRelay {
+    upstream: None,
+    sni: [],
+    idle_timeout: 600s,
+}
+UdpRelay {
+    upstream: 0,
+    idle_timeout: 60s,
+    responses: None,
+    max_sessions: 16384,
+}
+ProxyProtocol {
+    from: None,
+    timeout: 5s,
+}
+KeepAlive {
+    idle: 75s,
+    interval: 15s,
+    count: 5,
+}
 Route {
     name: "/",
     hosts: [],
@@ -626,6 +660,12 @@ Upstream {
     send_timeout: 60s,
     protocol: Http1,
     tls: None,
+    send_proxy_protocol: None,
+    options: ConnectOptions {
+        bind: None,
+        tcp_keepalive: None,
+        tcp_fastopen: false,
+    },
     queue: Queue {
         max_requests: None,
         max_pending: 0,
@@ -828,14 +868,81 @@ fn a_probation_can_be_switched_off() {
 }
 
 #[test]
+fn listeners_for_what_is_not_http_are_read() {
+    let config = parse(
+        r#"
+        [[listeners]]
+        address = ":5432"
+        protocol = "tcp"
+        upstream = "a"
+        idle_timeout = "1h"
+        proxy_protocol = { from = ["10.0.0.0/8"], timeout = "1s" }
+        backlog = 100
+        tcp_fastopen = 10
+        reuse_port = false
+        tcp_keepalive = { idle = "1m" }
+        ipv6_only = false
+        [[listeners]]
+        address = ":443"
+        protocol = "tcp"
+        sni = [{ hosts = ["Db.example.com", "*.example.org"], upstream = "b" }]
+        tcp_fastopen = false
+        tcp_keepalive = true
+        [[listeners]]
+        address = ":443"
+        protocol = "udp"
+        upstream = "b"
+        idle_timeout = "10s"
+        responses = 1
+        max_sessions = 100
+        [upstreams.a]
+        endpoints = ["a:80"]
+        send_proxy_protocol = "v1"
+        bind = "192.0.2.1"
+        tcp_keepalive = true
+        tcp_fastopen = true
+        [upstreams.b]
+        endpoints = ["b:80"]
+        "#,
+    )
+    .unwrap();
+
+    let [first, second, third] = &config.listeners[..] else { panic!("three listeners") };
+    assert_eq!(first.protocol, Protocol::Tcp(TcpRelay { idle_timeout: seconds(3600), ..TcpRelay::new(Some(0)) }));
+    let from = Some(vec!["10.0.0.0/8".parse().unwrap()]);
+    assert_eq!(first.proxy_protocol, Some(ProxyProtocol { from, timeout: seconds(1) }));
+    let tcp_keepalive = Some(KeepAlive { idle: seconds(60), ..KeepAlive::default() });
+    let options =
+        ListenOptions { backlog: 100, tcp_fastopen: Some(10), reuse_port: false, tcp_keepalive, ipv6_only: false };
+    assert_eq!(first.options, options);
+    let hosts = vec![HostPattern::Exact("db.example.com".to_owned()), HostPattern::Suffix(".example.org".to_owned())];
+    let sni = vec![SniRoute { hosts, upstream: 1 }];
+    assert_eq!(second.protocol, Protocol::Tcp(TcpRelay { sni, ..TcpRelay::new(None) }));
+    let options = ListenOptions { tcp_keepalive: Some(KeepAlive::default()), ..ListenOptions::default() };
+    assert_eq!(second.options, options);
+    let relay = UdpRelay { idle_timeout: seconds(10), responses: Some(1), max_sessions: 100, ..UdpRelay::new(1) };
+    assert_eq!(third.protocol, Protocol::Udp(relay));
+    assert_eq!(config.upstreams[0].send_proxy_protocol, Some(ProxyVersion::V1));
+    let bind = Some("192.0.2.1".parse().unwrap());
+    let options = ConnectOptions { bind, tcp_keepalive: Some(KeepAlive::default()), tcp_fastopen: true };
+    assert_eq!(config.upstreams[0].options, options);
+    assert_eq!(config.warnings, []);
+}
+
+#[test]
 fn the_defaults_are_these() {
     let nothing = Action::Respond { status: 200, headers: Vec::new(), body: Content::default() };
     let endpoint: Endpoint = "a:80".parse().unwrap();
 
     let defaults = format!(
-        "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
+        "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
         Server::default(),
         AccessLog::default(),
+        Listener::new(":80".parse().unwrap()),
+        TcpRelay::new(None),
+        UdpRelay::new(0),
+        ProxyProtocol::default(),
+        KeepAlive::default(),
         Route::new(nothing),
         Upstream::new("a"),
         endpoint,

@@ -272,6 +272,7 @@ impl Served<'_> {
         // It may come from another address than the one before (RFC 9000 section 9).
         let peer = Peer {
             address: Some(self.quic.remote_address()),
+            destination: None,
             security: Some(self.origin.security.clone()),
             demands: self.origin.demands.clone(),
         };

@@ -25,6 +25,8 @@ use crate::net::tls::named::TrustsNamed;
 #[derive(Clone)]
 pub(crate) struct Connector {
     config: Arc<ClientConfig>,
+    /// The same without any protocol to agree on, for what is not HTTP.
+    bare: Arc<ClientConfig>,
     source: Source,
 }
 
@@ -79,9 +81,10 @@ impl Connector {
             }
             _ => builder.with_no_client_auth(),
         };
+        let bare = Arc::new(config.clone());
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let source = Source { settings: settings.clone(), protocols, digest: files.digest() };
-        Ok(Self { config: Arc::new(config), source })
+        Ok(Self { config: Arc::new(config), bare, source })
     }
 
     /// Whether a host can be asked for by name or address.
@@ -94,16 +97,17 @@ impl Connector {
         self.source.settings.server_name.as_deref().unwrap_or(host)
     }
 
-    /// Shakes hands over a connection with the peer of this name, or of this address.
+    /// Shakes hands over a connection with the peer of this name, or of this address. `is_http`: and agrees on a version.
     ///
     /// # Errors
     /// What the peer did, or that its certificate is not trusted.
-    pub(crate) async fn connect<S>(&self, name: &str, stream: S) -> io::Result<TlsStream<S>>
+    pub(crate) async fn connect<S>(&self, name: &str, stream: S, is_http: bool) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-        TlsConnector::from(self.config.clone()).connect(name, stream).await
+        let config = if is_http { &self.config } else { &self.bare };
+        TlsConnector::from(config.clone()).connect(name, stream).await
     }
 }
 

@@ -5,6 +5,7 @@
 //! bound, and further lines are counted and dropped: no worker ever waits for a disk.
 
 mod record;
+mod relayed;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -23,6 +24,13 @@ use super::exposition::{Exposition, Kind};
 use crate::config::{self, AccessLogFormat};
 
 pub use record::Record;
+pub use relayed::Relayed;
+
+/// What can be a line of the log, without its end.
+pub(crate) trait Line {
+    fn write_json(&self, out: &mut Vec<u8>) -> serde_json::Result<()>;
+    fn write_combined(&self, date: &mut HttpDate, out: &mut Vec<u8>);
+}
 
 /// Bytes of lines that may wait in one worker's buffer.
 const MAX_WAITING: usize = 1024 * 1024;
@@ -129,7 +137,7 @@ impl Drop for AccessLog {
 }
 
 impl AccessLogger {
-    pub fn log(&mut self, record: &Record<'_>) {
+    pub(crate) fn log(&mut self, record: &impl Line) {
         let mut lines = self.lines.0.lock();
         let start = lines.len();
         let is_formatted = match self.format {

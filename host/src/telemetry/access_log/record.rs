@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use crate::http::facts::FellBack;
 use crate::http::head::Version;
+use crate::telemetry::access_log::Line;
 use crate::telemetry::clock::HttpDate;
 
 /// One finished exchange. Empty texts and absent values are left out of JSON.
@@ -111,25 +112,15 @@ impl Default for Record<'_> {
     }
 }
 
-impl Record<'_> {
-    /// Writes an object without a line's end.
-    pub(super) fn write_json(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+impl Line for Record<'_> {
+    fn write_json(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
         serde_json::to_writer(out, self)
     }
 
-    /// Writes nginx's `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent
-    /// "$http_referer" "$http_user_agent"` without a line's end; the time is UTC, the user is never told.
-    pub(super) fn write_combined(&self, date: &mut HttpDate, out: &mut Vec<u8>) {
-        match self.client {
-            Some(address) => write(out, format_args!("{address}")),
-            None => out.extend_from_slice(b"unix:"),
-        }
-        // `Sun, 06 Nov 1994 08:49:37 GMT` holds all that `06/Nov/1994:08:49:37 +0000` needs.
-        let date = date.at(self.time);
-        let (day, month, year, time) = (&date[5..7], &date[8..11], &date[12..16], &date[17..25]);
-        for part in [b" - - [", day, b"/", month, b"/", year, b":", time, b" +0000] \""] {
-            out.extend_from_slice(part);
-        }
+    /// nginx's `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer"
+    /// "$http_user_agent"`; the time is UTC, the user is never told.
+    fn write_combined(&self, date: &mut HttpDate, out: &mut Vec<u8>) {
+        write_combined_front(self.client, self.time, date, out);
         if self.method.is_empty() {
             out.push(b'-');
         } else {
@@ -144,6 +135,20 @@ impl Record<'_> {
         out.extend_from_slice(b"\" \"");
         escape(self.user_agent.filter(|value| !value.is_empty()).unwrap_or(b"-"), out);
         out.push(b'"');
+    }
+}
+
+/// Writes what a combined line begins with, up to what was asked for.
+pub(super) fn write_combined_front(client: Option<IpAddr>, time: SystemTime, date: &mut HttpDate, out: &mut Vec<u8>) {
+    match client {
+        Some(address) => write(out, format_args!("{address}")),
+        None => out.extend_from_slice(b"unix:"),
+    }
+    // `Sun, 06 Nov 1994 08:49:37 GMT` holds all that `06/Nov/1994:08:49:37 +0000` needs.
+    let date = date.at(time);
+    let (day, month, year, hour) = (&date[5..7], &date[8..11], &date[12..16], &date[17..25]);
+    for part in [b" - - [", day, b"/", month, b"/", year, b":", hour, b" +0000] \""] {
+        out.extend_from_slice(part);
     }
 }
 
@@ -175,16 +180,19 @@ fn as_protocol<S: Serializer>(version: &Version, serializer: S) -> Result<S::Ok,
     serializer.serialize_str(protocol(*version))
 }
 
-fn as_rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_rfc3339_millis((*time).max(UNIX_EPOCH)))
 }
 
 /// Whole microseconds: more digits would tell nothing and be read by nobody.
-fn as_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_micros() as f64 / 1e6)
 }
 
-fn as_optional_seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_optional_seconds<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match duration {
         Some(duration) => as_seconds(duration, serializer),
         None => serializer.serialize_none(),

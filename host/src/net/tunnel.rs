@@ -1,4 +1,4 @@
-//! Two connections that have left HTTP: bytes pass both ways until both sides are silent for ever or for too long.
+//! Two connections of which nothing is understood: bytes pass both ways until both sides are silent for ever or for too long.
 
 use std::future::poll_fn;
 use std::io;
