@@ -173,14 +173,17 @@ impl Config {
     /// What could be understood.
     fn read<'a>(document: &'a Document, scope: &'a Scope<'a>) -> Self {
         let mut reader = Reader::new(&document.root, scope);
+        let server = reader.table("server").map(Server::read).unwrap_or_default();
+        let admin = reader.table("admin").and_then(Admin::read);
+        let access_log = reader.table("access_log").map(AccessLog::read);
         let listeners = Listener::read_all(&mut reader);
         let has_http = listeners.is_empty() || listeners.iter().any(|listener| listener.protocol == Protocol::Http);
         Self {
             file: None,
             text: String::new(),
-            server: reader.table("server").map(Server::read).unwrap_or_default(),
-            admin: reader.table("admin").and_then(Admin::read),
-            access_log: reader.table("access_log").map(AccessLog::read),
+            server,
+            admin,
+            access_log,
             listeners,
             plugins: Plugin::read_all(&mut reader),
             upstreams: Upstream::read_all(&mut reader),
