@@ -577,6 +577,10 @@ Listener {
         tcp_keepalive: None,
         ipv6_only: true,
     },
+    tls: None,
+    redirect_https: None,
+    http3: false,
+    alt_svc: Own,
 }
 TcpRelay {
     upstream: None,
