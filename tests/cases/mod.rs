@@ -45,6 +45,7 @@ mod relay_examples;
 mod relay_sni;
 mod relay_sockets;
 mod relay_tcp;
+mod relay_tls;
 mod relay_udp;
 mod reload;
 mod retry;

@@ -1,6 +1,7 @@
 //! Certificates made for a test, and an origin that speaks TLS, HTTP/2 or whatever its test says.
 
 use std::future::Future;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -165,7 +166,13 @@ impl Caller {
 
     /// Connects and shakes hands.
     pub(crate) fn connect(&self, address: SocketAddr) -> std::io::Result<Client> {
-        let tcp = std::net::TcpStream::connect(address)?;
+        self.connect_behind(address, b"")
+    }
+
+    /// The same behind bytes that are not secure.
+    pub(crate) fn connect_behind(&self, address: SocketAddr, bytes: &[u8]) -> std::io::Result<Client> {
+        let mut tcp = std::net::TcpStream::connect(address)?;
+        tcp.write_all(bytes)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         let session = ClientConnection::new(Arc::new(self.config.clone()), self.name.clone());
         let mut stream = StreamOwned::new(session.expect("a session"), tcp);
