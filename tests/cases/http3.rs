@@ -1,5 +1,7 @@
 //! HTTP/3 in front: the same messages, routes and plugins as by any other version.
 
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -27,7 +29,10 @@ impl Front {
     /// `listener`: further keys of it; `server`: keys of the table; `rest`: the other tables.
     pub(super) fn with(listener: &str, server: &str, rest: &str) -> Self {
         let authority = Authority::new();
-        let identity = authority.issue("localhost");
+        // OpenSSL takes a certificate for one of its own authority whose subject is the same.
+        let identity = authority.issue_for(&["localhost"], |params| {
+            params.distinguished_name.push(rcgen::DnType::CommonName, "localhost");
+        });
         let written = tls(&[&identity], "");
         let proxy = Proxy::with(&format!(
             "[server]\n{server}\n[[listeners]]\naddress = \"127.0.0.1:0\"\nhttp3 = true\n{written}{listener}\n{ADMIN}{rest}"
@@ -385,4 +390,47 @@ fn a_slow_reader_holds_its_own_response_up_and_no_other() {
         read
     });
     assert_eq!(read, 64 << 20);
+}
+
+#[test]
+fn another_library_talks_to_it() {
+    let python = std::env::var("STAUNCH_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let has = Command::new(&python).args(["-c", "import aioquic"]).stderr(Stdio::null()).status();
+    if !has.is_ok_and(|status| status.success()) {
+        println!("skipped: {python} has no `aioquic` (pip install aioquic; STAUNCH_TEST_PYTHON names another)");
+        return;
+    }
+    let origin = Upstream::answering(|request| {
+        let method = request.line().split(' ').next().unwrap_or_default();
+        let length = if method == "HEAD" { 0 } else { request.body.len() };
+        let head = format!("HTTP/1.1 200 OK\r\nx-method: {method}\r\ncontent-length: {length}\r\n\r\n");
+        [head.as_bytes(), &request.body[..length]].concat()
+    });
+    let front = Front::with("", "workers = 2", &api([&origin]));
+
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/http3.py");
+    let port = front.proxy.address().port().to_string();
+    let run = Command::new(&python).arg(script).arg(port).arg(front.authority.ca()).output().expect("python");
+
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+}
+
+#[test]
+fn the_example_serves_it() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("tls")).expect("a folder");
+    let identity = authority.issue("localhost");
+    for (from, to) in [(&identity.cert, "tls/default.pem"), (&identity.key, "tls/default.key")] {
+        std::fs::copy(from, folder.path().join(to)).expect("a file");
+    }
+    let text = include_str!("../../examples/http3.toml")
+        .replace("127.0.0.1:8443", "127.0.0.1:0")
+        .replace("127.0.0.1:9000", &Upstream::replying("hi").to_string());
+    let proxy = Proxy::start(&text, Some(&folder.path().join("staunch.toml"))).expect("it is fine");
+    let caller = Caller::to("localhost", &authority);
+
+    assert_eq!(Http3::connect(&caller.clone().offering(&["h3"]), proxy.address()).get("/").text(), "hi");
+    let mut other = caller.connect(proxy.address()).expect("a client");
+    assert_eq!(other.get("/").field("alt-svc"), Some("h3=\":443\"; ma=3600"));
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
+use bytes::Buf;
 use h3::error::Code;
 use h3_quinn::quinn;
 
 use super::http3::Front;
 use super::tls_front::tls;
-use crate::harness::{ADMIN, Authority, Caller, Http3, Proxy, Upstream, answer, api, eventually, ok};
+use crate::harness::{ADMIN, Authority, Caller, Http3, Proxy, Service, Upstream, answer, api, eventually, ok};
 
 #[test]
 fn a_client_may_change_its_address_whichever_worker_it_has() {
@@ -92,7 +93,8 @@ fn draining_finishes_what_has_begun_and_begins_nothing_new() {
             talk.send("shed");
         }
     });
-    let front = Front::with("", "client_keepalive_min_timeout = \"0s\"", &api([&origin]));
+    let routes = "[[routes]]\nupstream = \"api\"\n[[routes]]\npath = \"/now\"\nrespond = { status = 204 }\n";
+    let front = Front::with("", "client_keepalive_min_timeout = \"0s\"", &format!("{}{routes}", api([&origin])));
     let mut client = front.connect();
     let mut idle = front.connect();
     let begun = client.begin("GET", "/", &[]);
@@ -107,7 +109,8 @@ fn draining_finishes_what_has_begun_and_begins_nothing_new() {
 
     let address = front.proxy.address();
     assert!(idle.end().is_h3_no_error());
-    eventually(|| client.try_ask("GET", "/", &[], b"").is_err());
+    // What is on its way already when it hears of that is served.
+    eventually(|| client.try_ask("GET", "/now", &[], b"").is_err());
     assert!(Http3::try_connect(&front.caller, address).is_err());
     go_on.store(true, SeqCst);
     assert_eq!(client.wait(answer(&mut stream)).expect("an answer").text(), "finished");
@@ -322,15 +325,65 @@ fn it_is_refused_where_it_cannot_be() {
 fn a_port_that_somebody_has_is_a_fault_and_not_shared() {
     let authority = Authority::new();
     let identity = authority.issue("localhost");
-    let taken = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    let address = taken.local_addr().expect("bound");
-    let text = format!(
-        "[[listeners]]\naddress = \"{address}\"\nhttp3 = true\n{}{}",
-        tls(&[&identity], ""),
-        api([&Upstream::refusing()])
-    );
+    // Of TCP the port may be somebody else's as well.
+    eventually(|| {
+        let taken = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("bound");
+        let listener = format!("[[listeners]]\naddress = \"{address}\"\nhttp3 = true\n{}", tls(&[&identity], ""));
+        let refused = Proxy::start(&format!("{listener}{}", api([&Upstream::refusing()])), None).expect_err("a fault");
+        refused.contains(&format!("cannot serve HTTP/3 on {address}"))
+    });
+}
 
-    let refused = Proxy::start(&text, None).expect_err("a fault");
+#[test]
+fn a_new_process_takes_over_once_the_old_one_has_ended_its_connections() {
+    let authority = Authority::new();
+    let identity = authority.issue("localhost");
+    let origin = Upstream::raw(|talk| {
+        while let Some(request) = talk.request() {
+            let is_slow = request.target() == "/slow";
+            talk.send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nwh");
+            if is_slow {
+                talk.pause(Duration::from_secs(1));
+            }
+            talk.send("at");
+        }
+    });
+    let listener = format!("[[listeners]]\naddress = \"127.0.0.1:0\"\nhttp3 = true\n{}", tls(&[&identity], ""));
+    let mut service = Service::start(&format!("[server]\nworkers = 3\n{listener}{ADMIN}{}", api([&origin])));
+    let address = service.listener();
+    let caller = Caller::to("localhost", &authority).offering(&["h3"]);
+    for _ in 0..2 {
+        let client = Http3::connect(&caller, address);
+        let begun = client.begin("GET", "/slow", &[]);
+        let mut stream = client.wait(async move {
+            let mut stream = begun.await.expect("a stream");
+            stream.finish().await.expect("an end");
+            stream.recv_response().await.expect("a response");
+            stream
+        });
 
-    assert!(refused.contains(&format!("cannot serve HTTP/3 on {address}")), "{refused}");
+        let old = service.process;
+        service.signal("USR2");
+        service.replaced();
+
+        let rest = client.wait(async move {
+            let mut rest = Vec::new();
+            while let Some(mut data) = stream.recv_data().await.expect("data") {
+                rest.extend_from_slice(&data.copy_to_bytes(data.remaining()));
+            }
+            rest
+        });
+        assert_eq!(rest, b"what", "what has begun is finished");
+        drop(client);
+        service.ended(old);
+        // The sockets of the new one stand in the order of its workers: who moves finds its own.
+        let clients: Vec<_> = (0..9).map(|_| Http3::connect(&caller, address)).collect();
+        for client in &clients {
+            for _ in 0..3 {
+                client.move_to("127.0.0.1");
+                assert_eq!(client.get("/").text(), "what");
+            }
+        }
+    }
 }

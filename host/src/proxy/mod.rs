@@ -37,7 +37,7 @@ pub use upgrade::Program;
 use crew::Crew;
 use operation::Operation;
 use parts::{Built, Parts};
-use running::{Running, cannot_listen, open_quic};
+use running::{Running, cannot_listen};
 use upgrade::Upgrade;
 use window::Control;
 use worker::Turn;
@@ -270,12 +270,9 @@ fn bind(config: &Config, workers: usize, inherited: &mut Inherited) -> Result<Ve
     let mut bound = Vec::new();
     let mut found = Vec::new();
     for listener in &config.listeners {
-        match inherited.bind(listener, workers) {
-            Ok(socket) => {
-                found.extend(open_quic(listener, &socket, workers).err());
-                bound.push(Arc::new(socket));
-            }
-            Err(error) => found.push(cannot_listen(&listener.address, &error)),
+        match running::listen(listener, workers, || inherited.bind(listener, workers)) {
+            Ok(socket) => bound.push(Arc::new(socket)),
+            Err(fault) => found.push(fault),
         }
     }
     if found.is_empty() { Ok(bound) } else { Err(faults(config, found)) }

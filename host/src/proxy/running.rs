@@ -6,6 +6,7 @@
 //! log opened. Whatever fails on the way leaves what serves as it is. Then every worker is ordered to turn, which it
 //! does between two requests and which cannot fail.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
@@ -213,13 +214,13 @@ impl Running {
             let beside = there
                 .iter()
                 .any(|known| known.carrier == listener.carrier() && known.address.overlaps(&listener.address));
-            match listener::bind(listener.into(), before.workers, beside) {
+            let bind = || listener::bind(listener.into(), before.workers, beside);
+            match listen(listener, before.workers, bind) {
                 Ok(socket) => {
                     info!(address = %socket.address, "listening");
-                    faults.extend(open_quic(listener, &socket, before.workers).err());
                     bound.push(Arc::new(socket));
                 }
-                Err(error) => faults.push(cannot_listen(&listener.address, &error)),
+                Err(fault) => faults.push(fault),
             }
         }
         let access_log = if config.access_log == before.config.access_log {
@@ -345,8 +346,30 @@ pub(super) async fn wait_for(done: Vec<oneshot::Receiver<()>>) {
     }
 }
 
+/// Ports that are tried where the system chooses: the one it gives may be in use for UDP.
+const PORTS: usize = 8;
+
+/// Opens all that a listener needs. `bind` opens its own address.
+pub(super) fn listen(
+    listener: &config::Listener,
+    workers: usize,
+    mut bind: impl FnMut() -> io::Result<Bound>,
+) -> Result<Bound, Fault> {
+    let is_chosen = matches!(listener.address, ListenAddress::Tcp(address) if address.port() == 0);
+    let mut left = if is_chosen { PORTS } else { 1 };
+    loop {
+        left -= 1;
+        let bound = bind().map_err(|error| cannot_listen(&listener.address, &error))?;
+        match open_quic(listener, &bound, workers) {
+            Ok(()) => return Ok(bound),
+            Err(fault) if left == 0 => return Err(fault),
+            Err(_) => {}
+        }
+    }
+}
+
 /// Opens what a listener needs for HTTP/3, if it wants to serve that.
-pub(super) fn open_quic(listener: &config::Listener, bound: &Bound, workers: usize) -> Result<(), Fault> {
+fn open_quic(listener: &config::Listener, bound: &Bound, workers: usize) -> Result<(), Fault> {
     if !listener.http3 {
         return Ok(());
     }
@@ -364,6 +387,6 @@ fn close_quic(config: &Config, bound: &[Arc<Bound>]) {
     }
 }
 
-pub(super) fn cannot_listen(address: &ListenAddress, error: &std::io::Error) -> Fault {
+pub(super) fn cannot_listen(address: &ListenAddress, error: &io::Error) -> Fault {
     Fault::new(Place::default(), format!("cannot listen on {address}: {error}"))
 }

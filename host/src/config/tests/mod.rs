@@ -240,6 +240,28 @@ fn server_admin_and_log_are_read() {
 }
 
 #[test]
+#[cfg(feature = "http3")]
+fn what_is_said_of_http3_has_the_port_that_was_given() {
+    let given: ListenAddress = "127.0.0.1:4433".parse().expect("an address");
+    for (written, said) in [
+        ("", None),
+        ("http3 = false", None),
+        ("http3 = true", Some("h3=\":4433\"; ma=86400")),
+        ("http3 = true\nalt_svc = true", Some("h3=\":4433\"; ma=86400")),
+        ("http3 = true\nalt_svc = false", None),
+        ("http3 = true\nalt_svc = ' h3=\":443\" '", Some("h3=\":443\"")),
+    ] {
+        let listener =
+            format!("[[listeners]]\naddress = '127.0.0.1:0'\ntls = {{ certificates = ['a.pem'] }}\n{written}\n");
+        let text = format!("{listener}[[routes]]\nupstream = 'a'\n[upstreams.a]\nendpoints = ['a:80']\n");
+        let config = Config::parse(&text, None).expect("it is fine");
+
+        let demands = config.demands(&config.listeners[0], &given);
+        assert_eq!(demands.alt_svc.as_deref(), said, "{written}");
+    }
+}
+
+#[test]
 fn routes_are_read() {
     let [api, canary, closed, rest] = &example().routes[..] else { panic!("four routes") };
 

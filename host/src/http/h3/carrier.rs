@@ -30,6 +30,8 @@ const ASIDE_EACH: usize = 256;
 
 type Opening<T> = Pin<Box<dyn Future<Output = Result<T, ConnectionError>>>>;
 
+type Stopping = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>>>>;
+
 /// A QUIC connection for `h3`.
 pub(super) struct Carrier {
     connection: quinn::Connection,
@@ -68,7 +70,7 @@ pub(super) struct Sending {
     ends: bool,
     is_over: bool,
     was_stopped: bool,
-    stopped: Option<Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>>>>>,
+    stopped: Option<Stopping>,
 }
 
 /// What comes in on a stream.

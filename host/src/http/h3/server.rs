@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h3::error::{Code, ConnectionError, StreamError};
 use h3::server::{Connection, RequestResolver, RequestStream};
-use http::{Request, header};
+use http::{HeaderMap, HeaderName, Request, header};
 use quinn::VarInt;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -312,6 +312,12 @@ async fn exchange(
             return;
         }
     };
+    if is_of_connection(request.headers()) {
+        debug!(client = ?peer.address, "an HTTP/3 request was malformed: a field that concerns the connection");
+        link.sending.borrow_mut().reset(Code::H3_MESSAGE_ERROR);
+        link.receiving.borrow_mut().stop(Code::H3_MESSAGE_ERROR);
+        return;
+    }
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
     let mut message = Box::new(AcceptedStream::new(stream, link.clone(), announced, max_gathered));
@@ -328,6 +334,19 @@ async fn exchange(
     if link.sending.borrow().was_stopped() {
         active.take_back();
     }
+}
+
+/// Whether a message has what none may have in this version (RFC 9114 section 4.2), which the library does not look at.
+fn is_of_connection(fields: &HeaderMap) -> bool {
+    const OTHERS: [HeaderName; 5] = [
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+    ];
+    OTHERS.iter().any(|name| fields.contains_key(name))
+        || fields.get_all(header::TE).iter().any(|te| !te.as_bytes().eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Waits for a request's head.
@@ -378,3 +397,28 @@ const SEND_WINDOW: u64 = 2 * 1024 * 1024;
 const SILENCE_MILLISECONDS: u32 = 30_000;
 /// How often a silent client is asked whether it is there, so that an answer that takes long still finds it.
 const KEEP_ALIVE: Duration = Duration::from_secs(12);
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn what_concerns_one_connection_has_no_place_in_a_message() {
+        for (name, value, is_wrong) in [
+            ("connection", "close", true),
+            ("keep-alive", "1", true),
+            ("proxy-connection", "close", true),
+            ("transfer-encoding", "chunked", true),
+            ("upgrade", "websocket", true),
+            ("te", "gzip", true),
+            ("te", "Trailers", false),
+            ("trailer", "x", false),
+        ] {
+            let fields = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]);
+
+            assert_eq!(is_of_connection(&fields), is_wrong, "{name}: {value}");
+        }
+    }
+}
