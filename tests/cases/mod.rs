@@ -28,6 +28,7 @@ mod http2_frames;
 mod http3;
 #[cfg(feature = "http3")]
 mod http3_connections;
+mod http_examples;
 mod languages;
 mod limits;
 mod maintenance;
