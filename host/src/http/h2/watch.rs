@@ -10,7 +10,8 @@
 //! # Why look at frames that the library refuses anyway?
 //!
 //! It calls most of what ends a connection PROTOCOL_ERROR. Who has to find out what is wrong with a client is told more by
-//! the errors that RFC 9113 has for frames of a wrong size, behind a stream's end, and for windows that are too large.
+//! the errors that RFC 9113 has for frames of a wrong size, behind a stream's end, for windows that are too large and for
+//! fields that cannot be decompressed. And it overlooks pseudo-fields among trailers.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -39,7 +40,7 @@ const RESETS: u64 = 200;
 
 /// Bytes of a frame's head (RFC 9113 section 4.1).
 const HEAD: usize = 9;
-/// Bytes of a payload that are looked at: one setting.
+/// Bytes of a payload that are looked at, at most: one setting.
 const LOOKED_AT: usize = 6;
 /// The streams that ended last and are remembered, so that nothing may follow on them.
 const REMEMBERED: usize = 128;
@@ -50,9 +51,14 @@ const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+const WITH_PRIORITY: u8 = 32;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
 /// Why a client is left.
@@ -70,6 +76,8 @@ pub(crate) enum Wrong {
     Ended,
     #[error("a stream that depends on itself")]
     Dependency,
+    #[error("a pseudo-field among trailers")]
+    Trailers,
 }
 
 impl Wrong {
@@ -79,7 +87,7 @@ impl Wrong {
             Self::Size => Reason::FRAME_SIZE_ERROR,
             Self::Window => Reason::FLOW_CONTROL_ERROR,
             Self::Ended => Reason::STREAM_CLOSED,
-            Self::Dependency => Reason::PROTOCOL_ERROR,
+            Self::Dependency | Self::Trailers => Reason::PROTOCOL_ERROR,
         }
     }
 
@@ -93,11 +101,16 @@ impl Wrong {
 pub(crate) struct Watch {
     /// Bytes of the frame, or the preface, that has begun: to be looked at, and to be passed over behind them.
     look: usize,
+    looked: usize,
     skip: usize,
     head: [u8; HEAD],
     payload: [u8; LOOKED_AT],
     known: usize,
     ended: VecDeque<u32>,
+    /// The highest stream that the client has opened.
+    highest: u32,
+    /// Whether the head of a request came last, in frames that are in order.
+    head_is_last: bool,
     since: Instant,
     control: u64,
     resets: u64,
@@ -109,17 +122,25 @@ impl Watch {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             look: 0,
+            looked: 0,
             skip: PREFACE.len(),
             head: [0; HEAD],
             payload: [0; LOOKED_AT],
             known: 0,
             ended: VecDeque::new(),
+            highest: 0,
+            head_is_last: false,
             since: now,
             control: 0,
             resets: 0,
             streams: 0,
             bytes: 0,
         }
+    }
+
+    /// Whether an error that is found now is one of compression.
+    fn blames_compression(&self) -> bool {
+        self.head_is_last && self.known == 0
     }
 
     /// Bytes have been sent to the client.
@@ -187,6 +208,18 @@ impl Watch {
         if matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 || kind == RST_STREAM {
             self.remember(stream);
         }
+        let is_plain = flags & (PADDED | WITH_PRIORITY) == 0;
+        self.head_is_last = match kind {
+            HEADERS => is_plain && stream % 2 == 1 && stream > self.highest,
+            CONTINUATION => self.head_is_last,
+            _ => false,
+        };
+        if kind == HEADERS && stream <= self.highest && is_plain {
+            self.look_at(length);
+        }
+        if kind == HEADERS {
+            self.highest = self.highest.max(stream);
+        }
         match kind {
             DATA if length > 0 => self.bytes += length as u64,
             HEADERS => self.streams += 1,
@@ -209,8 +242,9 @@ impl Watch {
 
     /// Has the next bytes of a payload be looked at, if there are so many.
     fn look_at(&mut self, length: usize) {
-        // A priority is one byte shorter: it stands at the end.
+        // What is shorter stands at the end.
         self.look = length.min(LOOKED_AT);
+        self.looked = self.look;
         self.skip = length - self.look;
     }
 
@@ -225,8 +259,10 @@ impl Watch {
             }
             _ => {}
         }
-        if self.head[3] == SETTINGS {
-            self.look_at(self.skip);
+        match self.head[3] {
+            SETTINGS => self.look_at(self.skip),
+            HEADERS if begins_with_pseudo(&self.payload[LOOKED_AT - self.looked..]) => return Err(Wrong::Trailers),
+            _ => {}
         }
         Ok(())
     }
@@ -258,10 +294,76 @@ impl Watch {
     }
 }
 
+/// Whether a block of fields begins with a pseudo-field, as far as that shows without the table of earlier ones (RFC 7541
+/// section 6): by its place in the static table, where they are first, or by its name.
+fn begins_with_pseudo(block: &[u8]) -> bool {
+    const LAST: u8 = 14;
+    match *block {
+        [first, ..] if first & 0x80 != 0 => (1..=LAST).contains(&(first & 0x7f)),
+        [first, ..] if first & 0x40 != 0 && first != 0x40 => first & 0x3f <= LAST,
+        [first, ..] if first & 0x20 == 0 && first & 0x0f != 0 => first & 0x0f <= LAST,
+        // A name of its own, as it is or in Huffman's code.
+        [0x40 | 0x00 | 0x10, length, name, ..] if length & 0x80 == 0 => name == b':',
+        [0x40 | 0x00 | 0x10, _, name, ..] => name >> 1 == 0x5c,
+        _ => false,
+    }
+}
+
+/// Finds the frames in what is sent.
+#[derive(Clone, Debug, Default)]
+struct Sent {
+    skip: usize,
+    head: [u8; HEAD],
+    known: usize,
+}
+
+impl Sent {
+    /// Bytes are sent. Answers where in them the error of a GOAWAY stands.
+    fn pass(&mut self, bytes: &[u8]) -> Option<usize> {
+        let (mut at, mut code) = (0, None);
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            if self.skip > 0 {
+                let skipped = self.skip.min(rest.len());
+                self.skip -= skipped;
+                at += skipped;
+                continue;
+            }
+            let taken = (HEAD - self.known).min(rest.len());
+            self.head[self.known..self.known + taken].copy_from_slice(&rest[..taken]);
+            self.known += taken;
+            at += taken;
+            if self.known == HEAD {
+                let [high, middle, low, kind, ..] = self.head;
+                self.known = 0;
+                self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+                if kind == GOAWAY && at + 8 <= bytes.len() {
+                    code = Some(at + 4);
+                }
+            }
+        }
+        code
+    }
+
+    /// What is to be sent with another error in a GOAWAY, where it calls one a PROTOCOL_ERROR that is one of compression;
+    /// otherwise nothing.
+    fn name_compression(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let code = self.clone().pass(bytes)?;
+        let mut bytes = bytes.to_vec();
+        let named = bytes.get_mut(code..code + 4)?;
+        if *named != u32::from(Reason::PROTOCOL_ERROR).to_be_bytes() {
+            return None;
+        }
+        named.copy_from_slice(&u32::from(Reason::COMPRESSION_ERROR).to_be_bytes());
+        Some(bytes)
+    }
+}
+
 /// A connection whose frames are watched over.
 pub(crate) struct Watched {
     stream: Stream,
     watch: Watch,
+    sent: Sent,
     /// What is wrong, for who can tell the client so.
     wrong: Rc<Cell<Option<Wrong>>>,
 }
@@ -269,14 +371,15 @@ pub(crate) struct Watched {
 impl Watched {
     pub(crate) fn new(stream: Stream) -> (Self, Rc<Cell<Option<Wrong>>>) {
         let wrong = Rc::default();
-        (Self { stream, watch: Watch::new(Instant::now()), wrong: Rc::clone(&wrong) }, wrong)
+        let watch = Watch::new(Instant::now());
+        (Self { stream, watch, sent: Sent::default(), wrong: Rc::clone(&wrong) }, wrong)
     }
 }
 
 impl AsyncRead for Watched {
     /// Reads up to what is wrong, and nothing behind it: who polls this is to look.
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, watch, wrong } = &mut *self;
+        let Self { stream, watch, wrong, .. } = &mut *self;
         if wrong.get().is_some() {
             return Poll::Pending;
         }
@@ -294,10 +397,8 @@ impl AsyncRead for Watched {
 }
 
 impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(AsyncWrite::poll_write(Pin::new(&mut self.stream), cx, data))?;
-        self.watch.sent(written);
-        Poll::Ready(Ok(written))
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(data)])
     }
 
     fn poll_write_vectored(
@@ -305,8 +406,23 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(AsyncWrite::poll_write_vectored(Pin::new(&mut self.stream), cx, parts))?;
-        self.watch.sent(written);
+        let Self { stream, watch, sent, .. } = &mut *self;
+        let stream = Pin::new(stream);
+        let named = match watch.blames_compression() {
+            true => sent.name_compression(&parts.iter().flat_map(|part| part.iter().copied()).collect::<Vec<_>>()),
+            false => None,
+        };
+        let written = ready!(match &named {
+            Some(bytes) => AsyncWrite::poll_write(stream, cx, bytes),
+            None => AsyncWrite::poll_write_vectored(stream, cx, parts),
+        })?;
+        watch.sent(written);
+        let mut left = written;
+        for part in parts {
+            let passed = part.len().min(left);
+            sent.pass(&part[..passed]);
+            left -= passed;
+        }
         Poll::Ready(Ok(written))
     }
 
@@ -408,6 +524,62 @@ mod tests {
             }
         }
         assert_eq!(run(&[good, frame(PRIORITY, 0, 7, &[0x80, 0, 0, 8, 0])], 3, 5), Ok(()));
+    }
+
+    #[test]
+    fn trailers_have_no_pseudo_fields() {
+        let head = frame(HEADERS, END_HEADERS, 1, b"\x82\x86\x84");
+        for (block, is_wrong) in [
+            (&b"\x00\x05:path\x01/"[..], true),
+            (b"\x10\x05:path\x01/", true),
+            (b"\x84", true),
+            (b"\x04\x01/", true),
+            (b"\x44\x01/", true),
+            (b"\x40\x84\xb9\x58\xd3\x3f\x01/", true),
+            (b"\x00\x01x\x011", false),
+            (b"\x40\x82\xf2\xb7\x011", false),
+            (b"\x90", false),
+            (b"\x50\x01x", false),
+            (b"", false),
+        ] {
+            let trailers = frame(HEADERS, END_HEADERS | END_STREAM, 1, block);
+            let expected = if is_wrong { Err(Wrong::Trailers) } else { Ok(()) };
+            for piece in [1, 1000] {
+                assert_eq!(run(&[head.clone(), trailers.clone()], 1, piece), expected, "{}", block.escape_ascii());
+            }
+            assert_eq!(run(&[trailers], 1, 1000), Ok(()), "a head has them");
+        }
+    }
+
+    #[test]
+    fn only_an_error_that_compression_is_to_blame_for_is_called_one() {
+        let goaway = |code: u8| frame(GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, code]);
+        let within = frame(DATA, 0, 1, &goaway(1));
+
+        let mut sent = Sent::default();
+        assert_eq!(
+            sent.name_compression(&[frame(PING, ACK, 0, &[0; 8]), goaway(1)].concat())
+                .map(|named| *named.last().unwrap()),
+            Some(9)
+        );
+        for other in [goaway(0), within.clone(), empty(PING, 8)] {
+            assert_eq!(sent.name_compression(&other), None);
+        }
+        let (one, rest) = within.split_at(12);
+        assert_eq!(sent.pass(one), None);
+        assert_eq!(sent.name_compression(rest), None, "a body may look like anything");
+
+        let blames = |frames: &[Vec<u8>]| {
+            let now = Instant::now();
+            let mut watch = Watch::new(now);
+            watch.received(&[PREFACE, &frames.concat()].concat(), || now).unwrap();
+            watch.blames_compression()
+        };
+        assert!(blames(&[frame(HEADERS, END_HEADERS, 1, b"x")]));
+        assert!(blames(&[frame(HEADERS, 0, 1, b"x"), frame(CONTINUATION, END_HEADERS, 1, b"x")]));
+        assert!(!blames(&[frame(HEADERS, END_HEADERS, 2, b"x")]), "there the stream is wrong");
+        assert!(!blames(&[frame(HEADERS, END_HEADERS, 1, b"x"), empty(PING, 8)]));
+        assert!(!blames(&[frame(CONTINUATION, END_HEADERS, 1, b"x")]));
     }
 
     #[test]
