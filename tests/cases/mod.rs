@@ -31,6 +31,7 @@ mod http3_connections;
 mod languages;
 mod limits;
 mod maintenance;
+mod matrix;
 mod messages;
 mod mirrors;
 mod operation;
