@@ -167,7 +167,8 @@ fn what_is_said_before_a_response_arrives_before_it() {
     });
 
     stage.everywhere(async |pair| {
-        let mut call = pair.connect().await?.call(pair.get("/"), Body::None).await?;
+        let mut connection = pair.connect().await?;
+        let mut call = connection.call(pair.get("/"), Body::None).await?;
         if !pair.front.is_http3() {
             let early = call.receiver.some_response().await?;
             assert_eq!(early.status(), 103);

@@ -17,7 +17,8 @@ fn each_piece_arrives_before_the_next_is_sent() {
     });
 
     stage.everywhere(async |pair| {
-        let mut call = pair.connect().await?.call(pair.post("/"), Body::Stream).await?;
+        let mut connection = pair.connect().await?;
+        let mut call = connection.call(pair.post("/"), Body::Stream).await?;
         let mut is_answered = false;
         for length in (1..20).chain([500, 5000, 20_000]) {
             let piece = pattern(length);
@@ -53,9 +54,11 @@ fn a_response_may_come_before_its_request_is_whole() {
             let response = call.answer().await?;
             assert_eq!((response.status().as_u16(), response.body().as_slice()), (200, &b"early"[..]));
             if goes_on {
-                // The proxy may not want it any more.
-                let _ = call.sender.send("second").await;
-                let _ = call.sender.finish(None).await;
+                // The proxy may not want it any more. The library for HTTP/3 ends its connection when it is asked to send
+                // after that.
+                if call.sender.send("second").await.is_ok() {
+                    let _ = call.sender.finish(None).await;
+                }
             } else {
                 call.reset();
             }

@@ -98,18 +98,19 @@ impl Receiver {
     async fn next_data(&mut self) -> Result<Option<Bytes>> {
         match &mut self.source {
             Source::Http1(reader) => reader.data(&mut self.trailers).await,
-            Source::Http2(stream) => match stream.data().await {
-                Some(data) => {
+            Source::Http2(stream) => {
+                while let Some(data) = stream.data().await {
                     let data = data.map_err(Broken::by)?;
                     // A stream that was reset has no window any more.
                     let _ = stream.flow_control().release_capacity(data.len());
-                    Ok(Some(data))
+                    // What ends a stream may be empty.
+                    if !data.is_empty() {
+                        return Ok(Some(data));
+                    }
                 }
-                None => {
-                    self.trailers = stream.trailers().await.map_err(Broken::by)?;
-                    Ok(None)
-                }
-            },
+                self.trailers = stream.trailers().await.map_err(Broken::by)?;
+                Ok(None)
+            }
             #[cfg(feature = "http3")]
             Source::Http3(stream) => match stream.recv_data().await.map_err(Broken::by)? {
                 Some(mut data) => Ok(Some(data.copy_to_bytes(data.remaining()))),
