@@ -32,6 +32,7 @@ mod http_examples;
 mod languages;
 mod limits;
 mod maintenance;
+mod matrix;
 mod messages;
 mod mirrors;
 mod operation;

@@ -6,6 +6,7 @@ mod client;
 #[cfg(feature = "http3")]
 mod http3;
 mod log;
+pub(crate) mod peer;
 mod program;
 mod proxy;
 mod secure;

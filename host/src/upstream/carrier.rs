@@ -136,7 +136,8 @@ impl Upstream {
     ) -> Result<Rc<Link>, Failed> {
         let is_secure = self.shared.tls.is_some();
         let counted = self.metrics.connection_opened();
-        let link = h2::connect(stream, is_secure, max_head, counted).await.map_err(|cause| (Failure::Reset, cause))?;
+        let link = h2::connect(stream, is_secure, max_head, counted, lane.links.settled()).await;
+        let link = link.map_err(|cause| (Failure::Reset, cause))?;
         if lane.keeps(made) && self.keep.capacity > 0 {
             lane.links.put(link.clone());
         }

@@ -20,7 +20,8 @@ pub(super) struct Links {
     /// Whether the endpoint has agreed to share connections.
     in_use: Cell<bool>,
     opening: Cell<bool>,
-    opened: Notify,
+    /// There is another one, or it is known how much one takes.
+    opened: Rc<Notify>,
 }
 
 /// The one who opens another connection, until this is dropped.
@@ -41,17 +42,31 @@ impl Links {
         links.iter().find(|link| link.has_room()).cloned()
     }
 
-    /// Has the caller open another one; or nobody, as somebody does already.
+    /// Has the caller open another one; or nobody, as somebody does already, or as one may yet turn out to have room.
     pub(super) fn begin(&self) -> Option<Opening<'_>> {
+        if self.is_unsettled() {
+            return None;
+        }
         (!self.opening.replace(true)).then(|| Opening(self))
     }
 
-    /// Waits until whoever opens one has done so, or has failed.
+    /// Waits until whoever opens one has done so, or has failed, and until the endpoint has said how much it takes.
+    /// Whatever went over it before would be refused if that is too much.
     pub(super) async fn wait(&self) {
         let opened = self.opened.notified();
-        if self.opening.get() {
+        if self.opening.get() || self.is_unsettled() {
             opened.await;
         }
+    }
+
+    /// What is to be called when it is known how much a connection takes.
+    pub(super) fn settled(&self) -> impl FnOnce() + use<> {
+        let opened = self.opened.clone();
+        move || opened.notify_waiters()
+    }
+
+    fn is_unsettled(&self) -> bool {
+        self.links.borrow().iter().any(|link| !link.is_settled())
     }
 
     /// Whether the endpoint has agreed to share connections, when it was asked last.

@@ -1,7 +1,7 @@
 //! A request of ours to an endpoint, as a stream of a connection that requests share.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -26,6 +26,8 @@ use crate::net::message::{Message, Opened};
 const WINDOW: u32 = 256 * 1024;
 /// The same for all responses of a connection: enough that one which nobody reads does not hold up the others.
 const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
+/// Requests that an endpoint takes at a time, as long as it has not said how many. No endpoint says just this.
+const UNTOLD: usize = (1 << 31) + 1;
 /// Bytes of one request that wait to be sent, at most.
 const SEND_BUFFER: usize = 64 * 1024;
 
@@ -38,6 +40,8 @@ pub(crate) struct Link {
     requests: Cell<u64>,
     used: Cell<Instant>,
     is_over: Rc<Cell<bool>>,
+    /// The endpoint has said how many requests it takes.
+    is_settled: Rc<Cell<bool>>,
 }
 
 /// One request's place on a [`Link`], until this is dropped.
@@ -49,7 +53,8 @@ impl Drop for Place {
     }
 }
 
-/// Begins HTTP/2 on a connection. `counted` lives as long as the connection does.
+/// Begins HTTP/2 on a connection. `counted` lives as long as the connection does. `settled` is called once it is known
+/// how many requests the endpoint takes, or that it takes none.
 ///
 /// # Errors
 ///
@@ -59,6 +64,7 @@ pub(crate) async fn connect<C: 'static>(
     is_secure: bool,
     max_head: usize,
     counted: C,
+    settled: impl FnOnce() + 'static,
 ) -> io::Result<Rc<Link>> {
     let mut builder = Builder::new();
     builder
@@ -66,19 +72,32 @@ pub(crate) async fn connect<C: 'static>(
         .initial_window_size(WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX))
+        .initial_max_send_streams(UNTOLD)
         .max_send_buffer_size(SEND_BUFFER);
     let (send, mut connection) = builder.handshake(stream).await.map_err(error::io)?;
     let pings = RefCell::new(connection.ping_pong());
     let is_over = Rc::new(Cell::new(false));
-    let over = is_over.clone();
+    let is_settled = Rc::new(Cell::new(false));
+    let (over, is_told) = (is_over.clone(), is_settled.clone());
     tokio::task::spawn_local(async move {
         let _counted = counted;
-        // Its requests hear of it if it breaks.
-        let _ = connection.await;
-        over.set(true);
+        let mut settled = Some(settled);
+        poll_fn(|cx| {
+            // Its requests hear of it if it breaks.
+            let ended = Pin::new(&mut connection).poll(cx).map(drop);
+            over.set(ended.is_ready());
+            if (ended.is_ready() || connection.max_concurrent_send_streams() != UNTOLD)
+                && let Some(settled) = settled.take()
+            {
+                is_told.set(true);
+                settled();
+            }
+            ended
+        })
+        .await;
     });
     let (active, requests, used) = (Rc::default(), Cell::new(0), Cell::new(Instant::now()));
-    Ok(Rc::new(Link { send, pings, is_secure, active, requests, used, is_over }))
+    Ok(Rc::new(Link { send, pings, is_secure, active, requests, used, is_over, is_settled }))
 }
 
 impl Link {
@@ -90,9 +109,15 @@ impl Link {
         !self.is_over.get() && !is_refusing && self.requests.get() < max_requests
     }
 
-    /// Whether it takes one more now.
+    /// Whether it takes one more now. Before the endpoint has said how many it takes, that is the one it was opened for.
     pub(crate) fn has_room(&self) -> bool {
-        self.active.get() < self.send.current_max_send_streams()
+        let limit = if self.is_settled() { self.send.current_max_send_streams() } else { 1 };
+        self.active.get() < limit
+    }
+
+    /// Whether it is known how many requests it takes.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_settled.get()
     }
 
     /// Whether it has had no request for so long.
