@@ -10,7 +10,8 @@ use h3::error::{Code, StreamError};
 use h3::server::RequestStream;
 use http::{HeaderMap, Response};
 
-use crate::http::h3::carrier::{Both, Link};
+use crate::http::h3::carrier::Both;
+use crate::http::h3::link::Link;
 use crate::http::head::{Fields, ResponseHead};
 use crate::http::heads;
 use crate::net::message::{Accepted, Message};

@@ -9,28 +9,25 @@
 //! request. `h3` writes into a queue that the link empties, and reads what the link has fetched for it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use h3::error::Code;
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
-use quinn::{ConnectionError, ReadError, StoppedError, VarInt, WriteError};
+use quinn::ConnectionError;
 
-/// Bytes that are taken off a stream at once, at most.
-const PIECE: usize = 64 * 1024;
+use crate::http::h3::link::{Link, Receiving, Sending, number};
+
 /// What a client may send on streams that carry no request: at first, and for each request. Chrome and Firefox say of
 /// each how urgent it is (RFC 9218), in some twenty bytes.
 const ASIDE: usize = 64 * 1024;
 const ASIDE_EACH: usize = 256;
 
 type Opening<T> = Pin<Box<dyn Future<Output = Result<T, ConnectionError>>>>;
-
-type Stopping = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>>>>;
 
 /// A QUIC connection for `h3`.
 pub(super) struct Carrier {
@@ -53,34 +50,6 @@ pub(super) struct Shared {
     /// Requests from this identifier on are turned away unseen.
     closed_from: Cell<Option<u64>>,
     next: Cell<u64>,
-}
-
-/// One request's stream, for who serves it.
-#[derive(Clone)]
-pub(super) struct Link {
-    pub(super) sending: Rc<RefCell<Sending>>,
-    pub(super) receiving: Rc<RefCell<Receiving>>,
-}
-
-/// What goes out on a stream.
-pub(super) struct Sending {
-    stream: quinn::SendStream,
-    /// Written by `h3`, and not handed on.
-    waiting: VecDeque<WriteBuf<Bytes>>,
-    ends: bool,
-    is_over: bool,
-    was_stopped: bool,
-    stopped: Option<Stopping>,
-}
-
-/// What comes in on a stream.
-pub(super) struct Receiving {
-    stream: quinn::RecvStream,
-    /// Fetched, and not read by `h3`.
-    next: Option<Result<Option<Bytes>, ReadError>>,
-    /// Bytes that were fetched and of which nothing has come of yet.
-    gathered: usize,
-    is_over: bool,
 }
 
 impl Carrier {
@@ -115,93 +84,6 @@ impl Shared {
         for stream in &*self.aside.borrow() {
             // What is wrong with them is wrong with the connection, which tells it.
             let _ = stream.borrow_mut().poll_drain(cx);
-        }
-    }
-}
-
-impl Sending {
-    fn new(stream: quinn::SendStream) -> Rc<RefCell<Self>> {
-        let (waiting, stopped) = (VecDeque::new(), None);
-        Rc::new(RefCell::new(Self { stream, waiting, ends: false, is_over: false, was_stopped: false, stopped }))
-    }
-
-    pub(super) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
-    /// Whether the client was seen to want no more of it.
-    pub(super) fn was_stopped(&self) -> bool {
-        self.was_stopped
-    }
-
-    /// Hands on what was written, and the end. Ready when all of it was.
-    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
-        while let Some(first) = self.waiting.front_mut() {
-            while first.has_remaining() {
-                let written = ready!(Pin::new(&mut self.stream).poll_write(cx, first.chunk()))?;
-                first.advance(written);
-            }
-            self.waiting.pop_front();
-        }
-        if self.ends && !self.is_over {
-            self.is_over = true;
-            // One that the client has stopped meanwhile is over as well.
-            let _ = self.stream.finish();
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Has what was sent not look complete.
-    pub(super) fn reset(&mut self, code: Code) {
-        if !self.is_over {
-            self.is_over = true;
-            self.waiting.clear();
-            let _ = self.stream.reset(number(code));
-        }
-    }
-
-    /// Ready when the client wants no more of it, when it has all of it, or when the connection is gone.
-    pub(super) fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<VarInt>, StoppedError>> {
-        self.stopped.get_or_insert_with(|| Box::pin(self.stream.stopped())).as_mut().poll(cx).map(|ended| {
-            self.stopped = None;
-            self.was_stopped |= matches!(ended, Ok(Some(_)));
-            ended
-        })
-    }
-}
-
-impl Receiving {
-    fn new(stream: quinn::RecvStream) -> Rc<RefCell<Self>> {
-        Rc::new(RefCell::new(Self { stream, next: None, gathered: 0, is_over: false }))
-    }
-
-    /// Fetches one more piece for `h3`. To be called only when it could do nothing with what it has.
-    pub(super) fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.next.is_none() {
-            // It keeps no state that would be lost with it.
-            let piece = ready!(pin!(self.stream.read_chunk(PIECE, true)).poll(cx));
-            let piece = piece.map(|piece| piece.map(|piece| piece.bytes));
-            self.gathered += piece.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
-            self.is_over |= !matches!(piece, Ok(Some(_)));
-            self.next = Some(piece);
-        }
-        Poll::Ready(())
-    }
-
-    /// Bytes that were fetched since something came of them.
-    pub(super) fn gathered(&self) -> usize {
-        self.gathered
-    }
-
-    pub(super) fn made_use(&mut self) {
-        self.gathered = 0;
-    }
-
-    /// Tells the client that no more of it is wanted.
-    pub(super) fn stop(&mut self, code: Code) {
-        if !self.is_over {
-            self.is_over = true;
-            let _ = self.stream.stop(number(code));
         }
     }
 }
@@ -291,12 +173,12 @@ impl quic::SendStream<Bytes> for Out {
     }
 
     fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
-        self.0.borrow_mut().waiting.push_back(data.into());
+        self.0.borrow_mut().push(data.into());
         Ok(())
     }
 
     fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        self.0.borrow_mut().ends = true;
+        self.0.borrow_mut().end();
         Poll::Ready(Ok(()))
     }
 
@@ -305,7 +187,7 @@ impl quic::SendStream<Bytes> for Out {
     }
 
     fn send_id(&self) -> StreamId {
-        id(self.0.borrow().stream.id())
+        self.0.borrow().id()
     }
 }
 
@@ -321,7 +203,7 @@ impl quic::RecvStream for Aside {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
         let mut stream = self.stream.borrow_mut();
         ready!(stream.poll_fetch(cx));
-        let piece = take(&mut stream)?;
+        let piece = stream.take()?;
         let left = self.shared.allowance.get().checked_sub(piece.as_ref().map_or(0, Bytes::len));
         let Some(left) = left else {
             let connection_error =
@@ -337,7 +219,7 @@ impl quic::RecvStream for Aside {
     }
 
     fn recv_id(&self) -> StreamId {
-        id(self.stream.borrow().stream.id())
+        self.stream.borrow().id()
     }
 }
 
@@ -372,7 +254,7 @@ impl quic::RecvStream for Both {
     /// Only what was fetched; who holds the link waits for more.
     fn poll_data(&mut self, _: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
         let mut stream = self.0.receiving.borrow_mut();
-        if stream.next.is_none() { Poll::Pending } else { Poll::Ready(take(&mut stream)) }
+        if stream.has_fetched() { Poll::Ready(stream.take()) } else { Poll::Pending }
     }
 
     fn stop_sending(&mut self, code: u64) {
@@ -380,22 +262,11 @@ impl quic::RecvStream for Both {
     }
 
     fn recv_id(&self) -> StreamId {
-        id(self.0.receiving.borrow().stream.id())
+        self.0.receiving.borrow().id()
     }
 }
 
-/// What was fetched, if anything was.
-fn take(stream: &mut Receiving) -> Result<Option<Bytes>, StreamErrorIncoming> {
-    stream.next.take().unwrap_or(Ok(None)).map_err(|error| match error {
-        ReadError::Reset(code) => StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() },
-        ReadError::ConnectionLost(error) => {
-            StreamErrorIncoming::ConnectionErrorIncoming { connection_error: connection_lost(error) }
-        }
-        other => StreamErrorIncoming::Unknown(Box::new(other)),
-    })
-}
-
-fn connection_lost(error: ConnectionError) -> ConnectionErrorIncoming {
+pub(super) fn connection_lost(error: ConnectionError) -> ConnectionErrorIncoming {
     match error {
         ConnectionError::ApplicationClosed(close) => {
             ConnectionErrorIncoming::ApplicationClose { error_code: close.error_code.into() }
@@ -403,13 +274,4 @@ fn connection_lost(error: ConnectionError) -> ConnectionErrorIncoming {
         ConnectionError::TimedOut => ConnectionErrorIncoming::Timeout,
         other => ConnectionErrorIncoming::Undefined(Arc::new(other)),
     }
-}
-
-/// Streams of QUIC have identifiers of 62 bits, and those of HTTP/3 are the same.
-fn id(id: quinn::StreamId) -> StreamId {
-    StreamId::try_from(u64::from(id)).expect("62 bits")
-}
-
-fn number(code: Code) -> VarInt {
-    VarInt::from_u64(code.value()).unwrap_or(VarInt::MAX)
 }

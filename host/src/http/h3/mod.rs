@@ -7,6 +7,8 @@
 mod accepted;
 mod carrier;
 mod flood;
+mod link;
+mod request;
 mod server;
 
 pub(crate) use server::{Visitor, serve, transport};
