@@ -10,8 +10,8 @@
 //! # Why look at frames that the library refuses anyway?
 //!
 //! It calls most of what ends a connection PROTOCOL_ERROR. Who has to find out what is wrong with a client is told more by
-//! the errors that RFC 9113 has for frames of a wrong size, behind a stream's end, for windows that are too large and for
-//! fields that cannot be decompressed. And it overlooks pseudo-fields among trailers.
+//! the errors that RFC 9113 has for frames of a wrong size, behind a stream's end, and for windows that are too large. And it
+//! overlooks pseudo-fields among trailers.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -51,12 +51,9 @@ const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
-const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 const WITH_PRIORITY: u8 = 32;
 const INITIAL_WINDOW_SIZE: u16 = 4;
@@ -109,8 +106,6 @@ pub(crate) struct Watch {
     ended: VecDeque<u32>,
     /// The highest stream that the client has opened.
     highest: u32,
-    /// Whether the head of a request came last, in frames that are in order.
-    head_is_last: bool,
     since: Instant,
     control: u64,
     resets: u64,
@@ -129,18 +124,12 @@ impl Watch {
             known: 0,
             ended: VecDeque::new(),
             highest: 0,
-            head_is_last: false,
             since: now,
             control: 0,
             resets: 0,
             streams: 0,
             bytes: 0,
         }
-    }
-
-    /// Whether an error that is found now is one of compression.
-    fn blames_compression(&self) -> bool {
-        self.head_is_last && self.known == 0
     }
 
     /// Bytes have been sent to the client.
@@ -209,11 +198,6 @@ impl Watch {
             self.remember(stream);
         }
         let is_plain = flags & (PADDED | WITH_PRIORITY) == 0;
-        self.head_is_last = match kind {
-            HEADERS => is_plain && stream % 2 == 1 && stream > self.highest,
-            CONTINUATION => self.head_is_last,
-            _ => false,
-        };
         if kind == HEADERS && stream <= self.highest && is_plain {
             self.look_at(length);
         }
@@ -309,61 +293,10 @@ fn begins_with_pseudo(block: &[u8]) -> bool {
     }
 }
 
-/// Finds the frames in what is sent.
-#[derive(Clone, Debug, Default)]
-struct Sent {
-    skip: usize,
-    head: [u8; HEAD],
-    known: usize,
-}
-
-impl Sent {
-    /// Bytes are sent. Answers where in them the error of a GOAWAY stands.
-    fn pass(&mut self, bytes: &[u8]) -> Option<usize> {
-        let (mut at, mut code) = (0, None);
-        while at < bytes.len() {
-            let rest = &bytes[at..];
-            if self.skip > 0 {
-                let skipped = self.skip.min(rest.len());
-                self.skip -= skipped;
-                at += skipped;
-                continue;
-            }
-            let taken = (HEAD - self.known).min(rest.len());
-            self.head[self.known..self.known + taken].copy_from_slice(&rest[..taken]);
-            self.known += taken;
-            at += taken;
-            if self.known == HEAD {
-                let [high, middle, low, kind, ..] = self.head;
-                self.known = 0;
-                self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-                if kind == GOAWAY && at + 8 <= bytes.len() {
-                    code = Some(at + 4);
-                }
-            }
-        }
-        code
-    }
-
-    /// What is to be sent with another error in a GOAWAY, where it calls one a PROTOCOL_ERROR that is one of compression;
-    /// otherwise nothing.
-    fn name_compression(&self, bytes: &[u8]) -> Option<Vec<u8>> {
-        let code = self.clone().pass(bytes)?;
-        let mut bytes = bytes.to_vec();
-        let named = bytes.get_mut(code..code + 4)?;
-        if *named != u32::from(Reason::PROTOCOL_ERROR).to_be_bytes() {
-            return None;
-        }
-        named.copy_from_slice(&u32::from(Reason::COMPRESSION_ERROR).to_be_bytes());
-        Some(bytes)
-    }
-}
-
 /// A connection whose frames are watched over.
 pub(crate) struct Watched {
     stream: Stream,
     watch: Watch,
-    sent: Sent,
     /// What is wrong, for who can tell the client so.
     wrong: Rc<Cell<Option<Wrong>>>,
 }
@@ -372,7 +305,7 @@ impl Watched {
     pub(crate) fn new(stream: Stream) -> (Self, Rc<Cell<Option<Wrong>>>) {
         let wrong = Rc::default();
         let watch = Watch::new(Instant::now());
-        (Self { stream, watch, sent: Sent::default(), wrong: Rc::clone(&wrong) }, wrong)
+        (Self { stream, watch, wrong: Rc::clone(&wrong) }, wrong)
     }
 }
 
@@ -397,8 +330,10 @@ impl AsyncRead for Watched {
 }
 
 impl AsyncWrite for Watched {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[io::IoSlice::new(data)])
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(AsyncWrite::poll_write(Pin::new(&mut self.stream), cx, data))?;
+        self.watch.sent(written);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -406,23 +341,8 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let Self { stream, watch, sent, .. } = &mut *self;
-        let stream = Pin::new(stream);
-        let named = match watch.blames_compression() {
-            true => sent.name_compression(&parts.iter().flat_map(|part| part.iter().copied()).collect::<Vec<_>>()),
-            false => None,
-        };
-        let written = ready!(match &named {
-            Some(bytes) => AsyncWrite::poll_write(stream, cx, bytes),
-            None => AsyncWrite::poll_write_vectored(stream, cx, parts),
-        })?;
-        watch.sent(written);
-        let mut left = written;
-        for part in parts {
-            let passed = part.len().min(left);
-            sent.pass(&part[..passed]);
-            left -= passed;
-        }
+        let written = ready!(AsyncWrite::poll_write_vectored(Pin::new(&mut self.stream), cx, parts))?;
+        self.watch.sent(written);
         Poll::Ready(Ok(written))
     }
 
@@ -528,7 +448,7 @@ mod tests {
 
     #[test]
     fn trailers_have_no_pseudo_fields() {
-        let head = frame(HEADERS, END_HEADERS, 1, b"\x82\x86\x84");
+        let head = frame(HEADERS, 0, 1, b"\x82\x86\x84");
         for (block, is_wrong) in [
             (&b"\x00\x05:path\x01/"[..], true),
             (b"\x10\x05:path\x01/", true),
@@ -542,44 +462,13 @@ mod tests {
             (b"\x50\x01x", false),
             (b"", false),
         ] {
-            let trailers = frame(HEADERS, END_HEADERS | END_STREAM, 1, block);
+            let trailers = frame(HEADERS, END_STREAM, 1, block);
             let expected = if is_wrong { Err(Wrong::Trailers) } else { Ok(()) };
             for piece in [1, 1000] {
                 assert_eq!(run(&[head.clone(), trailers.clone()], 1, piece), expected, "{}", block.escape_ascii());
             }
             assert_eq!(run(&[trailers], 1, 1000), Ok(()), "a head has them");
         }
-    }
-
-    #[test]
-    fn only_an_error_that_compression_is_to_blame_for_is_called_one() {
-        let goaway = |code: u8| frame(GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, code]);
-        let within = frame(DATA, 0, 1, &goaway(1));
-
-        let mut sent = Sent::default();
-        assert_eq!(
-            sent.name_compression(&[frame(PING, ACK, 0, &[0; 8]), goaway(1)].concat())
-                .map(|named| *named.last().unwrap()),
-            Some(9)
-        );
-        for other in [goaway(0), within.clone(), empty(PING, 8)] {
-            assert_eq!(sent.name_compression(&other), None);
-        }
-        let (one, rest) = within.split_at(12);
-        assert_eq!(sent.pass(one), None);
-        assert_eq!(sent.name_compression(rest), None, "a body may look like anything");
-
-        let blames = |frames: &[Vec<u8>]| {
-            let now = Instant::now();
-            let mut watch = Watch::new(now);
-            watch.received(&[PREFACE, &frames.concat()].concat(), || now).unwrap();
-            watch.blames_compression()
-        };
-        assert!(blames(&[frame(HEADERS, END_HEADERS, 1, b"x")]));
-        assert!(blames(&[frame(HEADERS, 0, 1, b"x"), frame(CONTINUATION, END_HEADERS, 1, b"x")]));
-        assert!(!blames(&[frame(HEADERS, END_HEADERS, 2, b"x")]), "there the stream is wrong");
-        assert!(!blames(&[frame(HEADERS, END_HEADERS, 1, b"x"), empty(PING, 8)]));
-        assert!(!blames(&[frame(CONTINUATION, END_HEADERS, 1, b"x")]));
     }
 
     #[test]
