@@ -18,16 +18,19 @@ use crate::upstream::retry::{Failure, MethodKind};
 
 type Failed = (Failure, io::Error);
 
+/// How often a shared connection that did not take a request is replaced. Of kept ones there is a number; an endpoint that
+/// refuses on every new connection would never let go.
+const MAX_REPLACED: u32 = 8;
+
 impl Upstream {
     /// One attempt at one endpoint. A kept connection that turns out to be closed is replaced by a fresh one without
-    /// anybody noticing, if that cannot do any work twice; and so is, once, a shared one that takes no further request.
+    /// anybody noticing, if that cannot do any work twice; and so is, a few times, a shared one that took no further request.
     pub(super) async fn attempt(
         &self,
         sending: &mut Sending<'_>,
         endpoint: EndpointId,
     ) -> Result<Connection, AttemptError> {
-        let mut is_first = true;
-        loop {
+        for replaced in 0.. {
             let carried = self.carrier(sending, endpoint).await;
             let (mut connection, is_shared) =
                 carried.map_err(|(failure, cause)| AttemptError::Failed { failure, sent: false, cause })?;
@@ -40,7 +43,7 @@ impl Upstream {
                 Ok(()) => return Ok(connection),
                 Err(AttemptError::Failed { failure: Failure::Reset, sent, .. })
                     if reused
-                        && (is_first || !is_shared)
+                        && (replaced < MAX_REPLACED || !is_shared)
                         && !connection.has_answered()
                         && sending.upload.can_replay()
                         && (!sent || !is_shared && is_idempotent(sending)) =>
@@ -49,8 +52,8 @@ impl Upstream {
                 }
                 Err(error) => return Err(error),
             }
-            is_first = false;
         }
+        unreachable!("the loop ends by returning")
     }
 
     /// Answers also whether others may be on the connection.

@@ -1,6 +1,7 @@
 //! What an error of the library means for who reads or writes a stream.
 
 use std::io::{Error, ErrorKind};
+use std::task::Poll;
 
 use h2::Reason;
 
@@ -23,4 +24,13 @@ pub(super) fn io(error: h2::Error) -> Error {
 /// 9113 section 8.7).
 pub(super) fn is_refusal(error: &h2::Error) -> bool {
     error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
+}
+
+/// The same of a stream that was reset.
+pub(super) fn refuses(reset: &Poll<Result<Reason, h2::Error>>) -> bool {
+    match reset {
+        Poll::Ready(Ok(reason)) => *reason == Reason::REFUSED_STREAM,
+        Poll::Ready(Err(error)) => is_refusal(error),
+        Poll::Pending => false,
+    }
 }

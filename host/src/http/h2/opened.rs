@@ -229,7 +229,9 @@ impl Message for OpenedStream {
     fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         ready!(self.poll_head(cx, true))?;
         let Some(stream) = &mut self.stream else { return Poll::Ready(Err(ErrorKind::NotConnected.into())) };
-        if let Poll::Ready(why) = poll_reset(stream.poll_reset(cx)) {
+        let reset = stream.poll_reset(cx);
+        self.is_refused |= error::refuses(&reset);
+        if let Poll::Ready(why) = poll_reset(reset) {
             return Poll::Ready(Err(why));
         }
         self.outgoing.poll_write(cx, stream, parts)

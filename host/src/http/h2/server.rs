@@ -1,7 +1,7 @@
 //! A client's HTTP/2 connection: many requests at a time, each a task of its own.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -225,24 +225,21 @@ impl Served<'_> {
 }
 
 /// Serves one request. The future is boxed where it is spawned.
-fn exchange(
+async fn exchange(
     worker: Rc<Worker>,
     peer: Rc<Peer>,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
-    active: Active,
-) -> impl Future<Output = ()> {
-    async move {
-        let _active = active;
-        let (mut parts, body) = request.into_parts();
-        let protocol = parts.extensions.remove::<h2::ext::Protocol>().map(|protocol| protocol.as_ref().to_vec());
-        let (connects, ended) = (protocol.is_some(), body.is_end_stream());
-        let request = Request::from_parts(parts, ());
-        let message = Box::new(AcceptedStream::new(body, respond, connects));
-        connection::serve_message(&worker, message, &peer, ended || connects, |limits, head| {
-            heads::read_request(&request, protocol, Version::Http2, limits, head)?;
-            heads::request_body(head, ended || connects)
-        })
-        .await;
-    }
+    _active: Active,
+) {
+    let (mut parts, body) = request.into_parts();
+    let protocol = parts.extensions.remove::<h2::ext::Protocol>().map(|protocol| protocol.as_ref().to_vec());
+    let (connects, ended) = (protocol.is_some(), body.is_end_stream());
+    let request = Request::from_parts(parts, ());
+    let message = Box::new(AcceptedStream::new(body, respond, connects));
+    connection::serve_message(&worker, message, &peer, ended || connects, |limits, head| {
+        heads::read_request(&request, protocol, Version::Http2, limits, head)?;
+        heads::request_body(head, ended || connects)
+    })
+    .await;
 }
