@@ -103,7 +103,7 @@ impl Connection {
                 if ends {
                     within(send.finish()).await.map_err(Broken::by)?;
                 }
-                (Sink::Http3(send), Source::Http3(receive))
+                (Sink::Http3(Box::new(send)), Source::Http3(receive))
             }
         };
         Ok(Call { sender: Sender::new(sink, ends), receiver: Receiver::new(source, is_head) })

@@ -25,7 +25,7 @@ pub(super) enum Sink {
     Http2Response(SendResponse<Bytes>),
     Http2(SendStream<Bytes>),
     #[cfg(feature = "http3")]
-    Http3(h3::client::RequestStream<h3_quinn::SendStream<Bytes>, Bytes>),
+    Http3(Box<h3::client::RequestStream<h3_quinn::SendStream<Bytes>, Bytes>>),
     Gone,
 }
 
