@@ -9,7 +9,10 @@
 //! `net` is below all: sockets with their buffers and deadlines; `replaceable` is a place whose content is swapped
 //! while requests are under way. Arrows point down, with one exception:
 //! [`http::head`], [`http::facts`] and [`http::h1`] are leaves that every module may use, and so are the two ways of a
-//! body, `http::upload` and `http::pump`.
+//! body, `http::upload` and `http::pump`, and how the versions of HTTP write heads, `http::send_head` and `http::h2`.
+//!
+//! One exchange serves all versions: a stream of HTTP/2 or HTTP/3 is a transport like a socket, whose bytes are those of a
+//! body, see `net/message.rs`.
 //!
 //! A request's whole life is one function: `serve` in `http/exchange.rs`.
 
