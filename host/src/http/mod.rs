@@ -22,5 +22,6 @@ mod pump;
 pub(crate) mod respond;
 pub(crate) mod send_head;
 pub(crate) mod site;
+mod streams;
 pub(crate) mod upload;
 pub(crate) mod worker;

@@ -9,7 +9,19 @@
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
+use bytes::{Bytes, BytesMut};
+
 use crate::http::head::{Fields, RequestHead, ResponseHead};
+
+/// The first `length` bytes of what is to be written, in one piece.
+pub(crate) fn gather(parts: &[IoSlice<'_>], length: usize) -> Bytes {
+    let mut data = BytesMut::with_capacity(length);
+    for part in parts {
+        let taken = part.len().min(length - data.len());
+        data.extend_from_slice(&part[..taken]);
+    }
+    data.freeze()
+}
 
 /// What both sides of an exchange have in common.
 pub(crate) trait Message {
@@ -47,8 +59,8 @@ pub(crate) trait Accepted: Message {
     /// and is to be said.
     fn respond(&mut self, head: &ResponseHead, date: &[u8; 29], length: Option<u64>);
 
-    /// Takes a head back that has not been sent. Answers whether there was one.
-    fn take_back(&mut self) -> bool;
+    /// Takes a head back that has not been sent.
+    fn take_back(&mut self);
 
     /// Sends an interim response; if that cannot be, nothing happens.
     fn inform(&mut self, head: &ResponseHead);

@@ -9,6 +9,7 @@ use crate::config::UpstreamProtocol;
 use crate::http::facts::AttemptFacts;
 use crate::http::h2::{self, Link};
 use crate::http::head::Version;
+use crate::net::Stream;
 use crate::upstream::Upstream;
 use crate::upstream::attempt::{AttemptError, Sending};
 use crate::upstream::connect::Connected;
@@ -61,12 +62,9 @@ impl Upstream {
         let config = &self.shared.config;
         let lane = &self.lanes[endpoint as usize];
         let made = lane.age();
-        if sending.opens {
-            let Connected { stream, .. } = self.dial(sending, endpoint).await?;
-            let counted = self.metrics.connection_opened();
-            return Ok((Connection::new(stream, config.read_timeout, config.send_timeout, Some(counted), made), false));
-        }
-        if config.protocol != UpstreamProtocol::Http2
+        let is_http = !sending.opens;
+        if is_http
+            && config.protocol != UpstreamProtocol::Http2
             && let Some(mut connection) = lane.take(self.keep, Instant::now())
         {
             let transport = &mut connection.transport;
@@ -77,7 +75,7 @@ impl Upstream {
         }
         // Where nothing is kept, nobody waits for what another opens.
         let is_shared = config.protocol == UpstreamProtocol::Http2 || lane.links.is_in_use();
-        if is_shared && self.keep.capacity > 0 {
+        if is_http && is_shared && self.keep.capacity > 0 {
             return Box::pin(self.shared_carrier(sending, endpoint)).await;
         }
         let Connected { stream, is_http2 } = self.dial(sending, endpoint).await?;
@@ -85,8 +83,14 @@ impl Upstream {
             let link = self.link(lane, stream, made, sending.limits.max_head).await?;
             return self.stream(&link, sending).await.map(|connection| (connection, true));
         }
+        Ok((self.own(stream, made), false))
+    }
+
+    /// A connection of one request at a time.
+    fn own(&self, stream: Stream, made: u64) -> Connection {
+        let config = &self.shared.config;
         let counted = self.metrics.connection_opened();
-        Ok((Connection::new(stream, config.read_timeout, config.send_timeout, Some(counted), made), false))
+        Connection::new(stream, config.read_timeout, config.send_timeout, Some(counted), made)
     }
 
     /// A stream of a connection that requests share, as soon as there is one with room for it.
@@ -115,11 +119,8 @@ impl Upstream {
             let made = lane.age();
             let Connected { stream, is_http2 } = self.dial(sending, endpoint).await?;
             if !is_http2 {
-                let config = &self.shared.config;
-                let counted = self.metrics.connection_opened();
                 lane.links.forget();
-                let connection = Connection::new(stream, config.read_timeout, config.send_timeout, Some(counted), made);
-                return Ok((connection, false));
+                return Ok((self.own(stream, made), false));
             }
             let link = self.link(lane, stream, made, sending.limits.max_head).await?;
             // Whoever opened it is on it before those who waited.
@@ -130,13 +131,7 @@ impl Upstream {
     }
 
     /// Begins HTTP/2 on a connection, and has others use it as well.
-    async fn link(
-        &self,
-        lane: &Lane,
-        stream: crate::net::Stream,
-        made: u64,
-        max_head: usize,
-    ) -> Result<Rc<Link>, Failed> {
+    async fn link(&self, lane: &Lane, stream: Stream, made: u64, max_head: usize) -> Result<Rc<Link>, Failed> {
         let is_secure = self.shared.tls.is_some();
         let counted = self.metrics.connection_opened();
         let link = h2::connect(stream, is_secure, max_head, counted, lane.links.settled()).await;
@@ -167,7 +162,7 @@ fn is_idempotent(sending: &Sending<'_>) -> bool {
 }
 
 /// Gives a client's wish for another protocol what an endpoint of HTTP/1.1 expects to find in it.
-pub(super) fn prepare_upgrade(sending: &mut Sending<'_>, connection: &mut Connection) {
+fn prepare_upgrade(sending: &mut Sending<'_>, connection: &mut Connection) {
     if sending.upgrade
         && sending.exchange.request.version > Version::Http11
         && connection.transport.stream().message().is_none()

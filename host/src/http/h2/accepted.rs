@@ -109,9 +109,9 @@ impl Accepted for AcceptedStream {
         });
     }
 
-    fn take_back(&mut self) -> bool {
+    fn take_back(&mut self) {
         self.outgoing = Outgoing::default();
-        self.head.take().is_some()
+        self.head = None;
     }
 
     fn inform(&mut self, head: &ResponseHead) {

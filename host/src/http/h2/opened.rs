@@ -45,7 +45,7 @@ pub(crate) struct Link {
 }
 
 /// One request's place on a [`Link`], until this is dropped.
-pub(crate) struct Place(Rc<Cell<usize>>);
+struct Place(Rc<Cell<usize>>);
 
 impl Drop for Place {
     fn drop(&mut self) {

@@ -6,13 +6,14 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http::HeaderMap;
 
 use crate::http::h2::error;
 use crate::http::head::Fields;
 use crate::http::heads;
+use crate::net::message::gather;
 
 /// Bytes that one write hands over at most.
 const MAX_WRITE: usize = 32 * 1024;
@@ -68,12 +69,7 @@ impl Outgoing {
             };
         }
         let length = wanted.min(MAX_WRITE).min(stream.capacity());
-        let mut data = BytesMut::with_capacity(length);
-        for part in parts {
-            let taken = part.len().min(length - data.len());
-            data.extend_from_slice(&part[..taken]);
-        }
-        self.held = data.freeze();
+        self.held = gather(parts, length);
         Poll::Ready(Ok(length))
     }
 

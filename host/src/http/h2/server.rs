@@ -1,9 +1,9 @@
 //! A client's HTTP/2 connection: many requests at a time, each a task of its own.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use crate::http::h2::accepted::AcceptedStream;
 use crate::http::h2::watch::{Watched, Wrong};
 use crate::http::head::Version;
 use crate::http::heads;
+use crate::http::streams::{Active, Streams};
 use crate::http::worker::{Seat, Worker};
 use crate::net::{Deadline, Peer, Stream};
 use crate::telemetry::metrics::{Timeout, WorkerMetrics};
@@ -95,44 +96,6 @@ struct Served<'c> {
     is_leaving: bool,
     /// It takes nothing at all.
     is_stopped: bool,
-}
-
-/// The requests of a connection.
-#[derive(Default)]
-struct Streams {
-    active: Cell<usize>,
-    /// Who waits for the last one to end.
-    waiting: RefCell<Option<Waker>>,
-}
-
-/// One of them, until this is dropped.
-struct Active(Rc<Streams>);
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.active.set(self.0.active.get() - 1);
-        if self.0.active.get() == 0
-            && let Some(waker) = self.0.waiting.take()
-        {
-            waker.wake();
-        }
-    }
-}
-
-impl Streams {
-    fn enter(self: &Rc<Self>) -> Active {
-        self.active.set(self.active.get() + 1);
-        Active(self.clone())
-    }
-
-    /// Ready when there is none.
-    fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.active.get() == 0 {
-            return Poll::Ready(());
-        }
-        self.waiting.replace(Some(cx.waker().clone()));
-        Poll::Pending
-    }
 }
 
 impl Served<'_> {

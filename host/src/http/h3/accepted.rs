@@ -5,7 +5,7 @@ use std::io::{self, Error, ErrorKind, IoSlice};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use h3::error::{Code, StreamError};
 use h3::server::RequestStream;
 use http::{HeaderMap, Response};
@@ -14,7 +14,7 @@ use crate::http::h3::carrier::Both;
 use crate::http::h3::link::Link;
 use crate::http::head::{Fields, ResponseHead};
 use crate::http::heads;
-use crate::net::message::{Accepted, Message};
+use crate::net::message::{Accepted, Message, gather};
 
 /// Bytes that one write hands over at most.
 const MAX_WRITE: usize = 32 * 1024;
@@ -179,12 +179,7 @@ impl Message for AcceptedStream {
             return Poll::Ready(Ok(0));
         }
         let length = wanted.min(MAX_WRITE);
-        let mut data = BytesMut::with_capacity(length);
-        for part in parts {
-            let taken = part.len().min(length - data.len());
-            data.extend_from_slice(&part[..taken]);
-        }
-        at_once(self.stream.send_data(data.freeze()))?;
+        at_once(self.stream.send_data(gather(parts, length)))?;
         // What is not taken at once waits, and nothing more is written then.
         if let Poll::Ready(drained) = self.poll_drain(cx) {
             drained?;
@@ -240,9 +235,8 @@ impl Accepted for AcceptedStream {
         self.head = Some(heads::write_response(head, date, length));
     }
 
-    fn take_back(&mut self) -> bool {
-        self.end = None;
-        self.head.take().is_some()
+    fn take_back(&mut self) {
+        (self.head, self.end) = (None, None);
     }
 
     fn inform(&mut self, head: &ResponseHead) {

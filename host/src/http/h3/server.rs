@@ -21,6 +21,7 @@ use crate::config::Demands;
 use crate::http::h3::carrier::{Carrier, Shared};
 use crate::http::h3::flood::Meter;
 use crate::http::h3::request::exchange;
+use crate::http::streams::{self, Streams};
 use crate::http::worker::{Seat, Worker};
 use crate::net::peer::Security;
 use crate::net::{Deadline, Peer};
@@ -78,7 +79,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, visitor: Visitor, _place: Place) {
         origin: Rc::new(Origin { security: visitor.security, demands: visitor.demands }),
         seat: &seat,
         metrics: &metrics,
-        streams: Rc::new(Streams::new()),
+        requests: Rc::new(Requests::new()),
         idle_since: Some(Instant::now()),
         idle: Deadline::default(),
         leave: Box::pin(visitor.leave.cancelled_owned()),
@@ -102,7 +103,7 @@ struct Served<'c> {
     origin: Rc<Origin>,
     seat: &'c Seat<'c>,
     metrics: &'c WorkerMetrics,
-    streams: Rc<Streams>,
+    requests: Rc<Requests>,
     /// Since when there has been no request on it.
     idle_since: Option<Instant>,
     idle: Deadline,
@@ -111,61 +112,37 @@ struct Served<'c> {
     is_leaving: bool,
 }
 
-/// The requests of a connection.
-struct Streams {
-    active: Cell<usize>,
-    /// Who waits for something to happen with them.
-    waiting: RefCell<Option<Waker>>,
+/// The requests of a connection, and whether its client takes too many of them back.
+struct Requests {
+    streams: Rc<Streams>,
     meter: RefCell<Meter>,
     is_flood: Cell<bool>,
 }
 
 /// One of them, until this is dropped.
-pub(super) struct Active(Rc<Streams>);
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.active.set(self.0.active.get() - 1);
-        if self.0.active.get() == 0 {
-            self.0.wake();
-        }
-    }
+pub(super) struct Active {
+    requests: Rc<Requests>,
+    _counted: streams::Active,
 }
 
-impl Streams {
+impl Requests {
     fn new() -> Self {
         let meter = RefCell::new(Meter::new(Instant::now()));
-        Self { active: Cell::new(0), waiting: RefCell::default(), meter, is_flood: Cell::new(false) }
+        Self { streams: Rc::default(), meter, is_flood: Cell::new(false) }
     }
 
     fn enter(self: &Rc<Self>) -> Active {
-        self.active.set(self.active.get() + 1);
         self.meter.borrow_mut().begin(Instant::now());
-        Active(self.clone())
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = self.waiting.take() {
-            waker.wake();
-        }
-    }
-
-    /// Ready when there is none.
-    fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.active.get() == 0 {
-            return Poll::Ready(());
-        }
-        self.waiting.replace(Some(cx.waker().clone()));
-        Poll::Pending
+        Active { _counted: self.streams.enter(), requests: self.clone() }
     }
 }
 
 impl Active {
     /// The client has taken the request back.
     pub(super) fn take_back(&self) {
-        if self.0.meter.borrow_mut().take_back() {
-            self.0.is_flood.set(true);
-            self.0.wake();
+        if self.requests.meter.borrow_mut().take_back() {
+            self.requests.is_flood.set(true);
+            self.requests.streams.wake();
         }
     }
 }
@@ -174,7 +151,7 @@ impl Served<'_> {
     async fn run(mut self) {
         self.seat.rest();
         let ended = poll_fn(|cx| self.poll(cx)).await;
-        let Self { connection, streams, quic, .. } = self;
+        let Self { connection, requests, quic, .. } = self;
         if let Err(error) = ended
             && !error.is_h3_no_error()
         {
@@ -182,7 +159,7 @@ impl Served<'_> {
         }
         // Closes it. Requests whose client is gone notice that now, and end in their own way.
         drop(connection);
-        poll_fn(|cx| streams.poll_idle(cx)).await;
+        poll_fn(|cx| requests.streams.poll_idle(cx)).await;
     }
 
     /// Ready when the connection is over.
@@ -203,14 +180,14 @@ impl Served<'_> {
                 Poll::Ready(Ok(None)) => return Poll::Ready(Ok(())),
                 Poll::Pending => {}
             }
-            if self.streams.is_flood.get() {
+            if self.requests.is_flood.get() {
                 warn!(client = %self.quic.remote_address(), "closed an HTTP/3 connection: too many requests that were taken back");
                 self.metrics.http3_floods.increment();
                 let code = VarInt::from_u64(Code::H3_EXCESSIVE_LOAD.value()).unwrap_or(VarInt::MAX);
                 self.quic.close(code, b"too many requests that were taken back");
                 return Poll::Ready(Ok(()));
             }
-            if self.streams.poll_idle(cx).is_pending() {
+            if self.requests.streams.poll_idle(cx).is_pending() {
                 return Poll::Pending;
             }
             ready!(self.poll_rest(cx));
@@ -268,7 +245,7 @@ impl Served<'_> {
             security: Some(self.origin.security.clone()),
             demands: self.origin.demands.clone(),
         };
-        let active = self.streams.enter();
+        let active = self.requests.enter();
         tokio::task::spawn_local(exchange(self.worker.clone(), peer, resolver, link, active));
     }
 }
