@@ -77,6 +77,27 @@ fn a_request_is_the_same_to_endpoints_whatever_version_brings_it() {
 }
 
 #[test]
+fn a_stream_that_ends_behind_its_head_brings_no_body() {
+    let origin = Upstream::replying("hello");
+    let front = Front::to(&origin);
+    let client = front.connect();
+    let begun = client.begin("GET", "/first", &[]);
+    let mut stream = client.wait(begun).expect("a stream");
+
+    // Comes behind on the same connection, and passes it.
+    assert_eq!(client.ask("GET", "/second", &[], b"").status, 200);
+    assert_eq!(origin.only_request().line(), "GET /second HTTP/1.1");
+    client.wait(async {
+        stream.finish().await.expect("an end");
+        assert_eq!(stream.recv_response().await.expect("a response").status(), 200);
+    });
+
+    let requests = origin.received();
+    assert_eq!(requests[1].line(), "GET /first HTTP/1.1");
+    assert_eq!(requests[1].field("transfer-encoding"), None);
+}
+
+#[test]
 fn an_answer_to_head_has_the_length_and_no_body() {
     let front = Front::to(&Upstream::saying("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"));
 

@@ -73,13 +73,17 @@ impl AcceptedStream {
     /// Looks what is there behind the head already. Answers whether that is the end.
     pub(super) fn is_empty(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        match self.poll_chunk(&mut cx) {
-            Poll::Ready(Ok(())) => self.at_end && self.trailers.is_none(),
-            Poll::Ready(Err(error)) => {
+        self.poll_is_empty(&mut cx) == Poll::Ready(true)
+    }
+
+    /// Ready when it is known whether anything stands behind the head.
+    pub(super) fn poll_is_empty(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        match ready!(self.poll_chunk(cx)) {
+            Ok(()) => Poll::Ready(self.is_at_end() && self.trailers.is_none()),
+            Err(error) => {
                 self.broken = Some(error);
-                false
+                Poll::Ready(false)
             }
-            Poll::Pending => false,
         }
     }
 

@@ -9,7 +9,7 @@ use std::task::{Poll, ready};
 use bytes::Bytes;
 use h3::error::{Code, StreamError};
 use h3::server::{RequestResolver, RequestStream};
-use http::{HeaderMap, HeaderName, Request, header};
+use http::{HeaderMap, HeaderName, Method, Request, header};
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -67,7 +67,12 @@ pub(super) async fn exchange(
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
     let mut message = Box::new(AcceptedStream::new(stream, link.clone(), announced, max_gathered));
-    let ended = message.is_empty();
+    // A stream's end may come in a packet of its own, behind the head. Who most likely sends nothing more is waited for, so
+    // that an endpoint is not told of a body that is none.
+    let ended = message.is_empty()
+        || (announced.is_none()
+            && has_rarely_content(request.method())
+            && timeout(patience, poll_fn(|cx| message.poll_is_empty(cx))).await == Ok(true));
     connection::serve_message(&worker, message, &peer, ended, |limits, head| {
         heads::read_request(&request, None, Version::Http3, limits, head)?;
         heads::request_body(head, ended)
@@ -80,6 +85,11 @@ pub(super) async fn exchange(
     if link.sending.borrow().was_stopped() {
         active.take_back();
     }
+}
+
+/// Whether content has no meaning of its own in a request of this method (RFC 9110 section 9.3).
+fn has_rarely_content(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::DELETE].contains(method)
 }
 
 /// Whether a message has what none may have in this version (RFC 9114 section 4.2), which the library does not look at.
