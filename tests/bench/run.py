@@ -6,7 +6,7 @@ import processes
 from peer import PEERS, Peer, get
 
 NATIVE = Path(__file__).resolve().parent / "native"
-TOOLS = {"upstream": [], "load": ["-lssl", "-lcrypto", "-lm"], "floor": [], "floor_uring": ["-luring"]}
+TOOLS = {"upstream": [], "load": ["-lssl", "-lcrypto", "-lm"], "hold": [], "floor": [], "floor_uring": ["-luring"]}
 OPTIONAL = {"floor_uring"}
 # Addresses that the upstream listens on at its fourth port, for the case of many endpoints.
 MANY = 1000
@@ -37,7 +37,7 @@ class Run:
         table = tomllib.loads((PEERS / "peers.toml").read_text())
         for extra in self.args.proxy:
             name, _, command = extra.partition("=")
-            table[name] = {"command": command}
+            table[name] = {"command": command, "more": ["overload"], "like": "staunch"}
         wanted = list(table) if self.args.peers == "all" else self.args.peers.split(",")
         wanted += [e.partition("=")[0] for e in self.args.proxy]
         for name in set(wanted) - set(table):
