@@ -19,7 +19,7 @@ def markdown(results: dict) -> str:
     """One row per case: nginx and staunch as they are, and everybody but nginx ÷ nginx."""
     cases, machine, args = results["cases"], results["machine"], results["args"]
     parts = [f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, {machine['when'][:10]}; "
-             f"medians of {args['rounds']} rounds of {args['seconds']:g} s, proxies with one worker on one core.",
+             f"medians of rounds ({args['rounds']}) of {args['seconds']:g} s, proxies with one worker on one core.",
              proxies(cases), scripts(cases), growth(cases), start(cases), overload(cases), scaling(cases)]
     return "\n\n".join(part for part in parts if part)
 
