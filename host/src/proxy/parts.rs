@@ -24,7 +24,8 @@ use crate::config::{
 use crate::http::maintenance::Maintenance;
 use crate::net::tls::{Acceptor, Connector, HTTP1, HTTP2, Tickets};
 use crate::plugins::{
-    Kind, Limits, Member, Plugin, PluginError, PluginHost, Surroundings, UpstreamNames, Use, builtin, verify_digest,
+    Kind, Limits, Member, Origin, Plugin, PluginError, PluginHost, Surroundings, UpstreamNames, Use, builtin,
+    verify_digest,
 };
 use crate::proxy::blueprint::{Blueprint, Part, Seat, UpstreamPlan};
 use crate::router::Router;
@@ -155,6 +156,15 @@ impl Parts {
             blueprint.rewriters.push((0..route.rewrite.len()).map(rewriter).collect::<Result<_, String>>()?);
         }
         Ok(blueprint)
+    }
+
+    /// How many plugins there are whose code was compiled, and whose code was cached.
+    pub(crate) fn origins(&self) -> (usize, usize) {
+        let placed = self.placed.lock();
+        let plugins = placed.iter().flat_map(Placed::uses).map(Use::plugin);
+        let origins: HashMap<_, _> = plugins.map(|plugin| (plugin.digest(), plugin.origin())).collect();
+        let cached = origins.values().filter(|origin| **origin == Origin::Cached).count();
+        (origins.len() - cached, cached)
     }
 
     /// The upstream of a name.
