@@ -29,7 +29,7 @@ use crate::plugins::{
 };
 use crate::proxy::blueprint::{Blueprint, Part, Seat, UpstreamPlan};
 use crate::router::Router;
-use crate::upstream::endpoint::{Endpoint, EndpointId, Loads};
+use crate::upstream::endpoint::{Endpoint, EndpointId, Loads, positions};
 use crate::upstream::guards::Guards;
 use crate::upstream::health::{Health, Standing};
 use crate::upstream::{Shared, Target};
@@ -288,6 +288,7 @@ impl Builder<'_> {
             targets,
             tls,
             check_tls,
+            positions: positions(&endpoints),
             config: upstream.clone(),
         })
     }

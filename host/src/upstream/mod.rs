@@ -56,7 +56,7 @@ use attempt::AttemptError;
 use balancer::{Balancer, BalancerNeeds, FeedbackKind, Sample};
 use breaker::{Change, Trial};
 use budget::Grant;
-use endpoint::{Endpoint, EndpointId, Loads};
+use endpoint::{Endpoint, EndpointId, Loads, Positions};
 use guards::{Guards, Held};
 use health::{Health, Judged, Notice};
 use lane::{InFlight, Keep, Lane};
@@ -69,6 +69,8 @@ use round_robin::RoundRobin;
 pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
     pub(crate) endpoints: Vec<Endpoint>,
+    /// Of the endpoints, by their addresses.
+    pub(crate) positions: Positions,
     pub(crate) targets: Vec<Target>,
     pub(crate) loads: Arc<Loads>,
     pub(crate) health: Health,
@@ -530,7 +532,7 @@ impl Upstream {
 
     /// Where an address stands among the endpoints.
     fn position(&self, address: &str) -> Option<usize> {
-        self.shared.endpoints.iter().position(|endpoint| &*endpoint.address == address)
+        self.shared.positions.get(address).copied()
     }
 
     /// Logs and counts what happened to an endpoint.
