@@ -49,7 +49,7 @@ pub(crate) use attempt::{Sending, watch};
 pub(crate) use connect::{Manner, Target, keep_alive, reach};
 pub(crate) use datagrams::Datagrams;
 pub(crate) use guards::Refusal;
-pub(crate) use lane::Connection;
+pub(crate) use lane::{Connection, Leftover};
 
 use admit::Admitted;
 use attempt::AttemptError;
@@ -281,14 +281,11 @@ impl Upstream {
         }
     }
 
-    /// Closes the idle connections to endpoints that `next` does not have.
-    pub(crate) fn retire(&self, next: Option<&Self>) {
+    /// Keeps no further connection to endpoints that `next` does not have. Those that are idle are for the caller to close.
+    pub(crate) fn retire(&self, next: Option<&Self>) -> Leftover {
         self.retired.set(true);
-        for lane in &self.lanes {
-            if next.is_none_or(|next| next.position(&lane.address).is_none()) {
-                lane.retire();
-            }
-        }
+        let is_gone = |lane: &&Rc<Lane>| next.is_none_or(|next| next.position(&lane.address).is_none());
+        Leftover::of(self.lanes.iter().filter(is_gone).cloned().collect())
     }
 
     /// Sends the request and waits for the head of a response, with as many attempts as the policy wants and the
