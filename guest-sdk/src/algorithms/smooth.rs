@@ -260,6 +260,20 @@ mod tests {
     }
 
     #[test]
+    fn many_endpoints_are_not_all_looked_at_once_nothing_but_picks_happens() {
+        for (weights, is_in_order) in
+            [(vec![1; MANY - 1], false), (vec![1; MANY], true), ((1..=1000).collect::<Vec<u32>>(), false)]
+        {
+            let mut smooth = weighted(&weights);
+            (0..ROW).for_each(|_| drop(smooth.pick(&[])));
+            assert_eq!(smooth.ladder.is_some(), is_in_order, "for {} endpoints", weights.len());
+
+            smooth.penalize(0, 1);
+            assert!(smooth.ladder.is_none());
+        }
+    }
+
+    #[test]
     fn the_heaviest_weights_of_very_many_endpoints_do_not_overflow() {
         let mut smooth = weighted(&vec![u32::MAX; 10_000]);
 
