@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use crate::harness::staunch;
+use crate::harness::{binary, staunch};
 
 /// The folder that the components of `tests/mutants` are in, built once.
 fn mutants() -> &'static Path {
@@ -423,7 +423,7 @@ fn project(language: &str, kind: &str, judged: bool) {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths(places.chain(std::env::split_paths(&path))).expect("a path");
     let run = |at: &Path, arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_staunch"));
+        let mut command = binary();
         // Projects share what they compile of the SDK.
         command.args(arguments).current_dir(at).env("PATH", &path).env("CARGO_TARGET_DIR", target().join("projects"));
         let output = command.output().expect("the binary");
@@ -480,7 +480,7 @@ fn a_project_whose_toolchain_is_missing_is_told_what_to_install() {
     ] {
         let name = format!("in-{language}");
         let run = |arguments: &[&str]| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_staunch"));
+            let mut command = binary();
             command.args(arguments).current_dir(place.path()).env("PATH", "").env_remove("WASI_SDK_PATH");
             command.output().expect("the binary")
         };

@@ -1,9 +1,9 @@
 //! The commands, and what their ends mean.
 
 use std::fs;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
-use crate::harness::{Client, Upstream, api, eventually, staunch};
+use crate::harness::{Client, Upstream, api, binary, eventually, staunch};
 
 /// Runs `staunch check` on this text.
 fn check(text: &str) -> (Option<i32>, String) {
@@ -180,7 +180,7 @@ fn a_proxy_needs_no_file() {
     let (a, b) = (Upstream::replying("A"), Upstream::replying("B"));
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("proxy");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_staunch"));
+    let mut command = binary();
     command.args(["proxy", "--listen", &format!("unix:{}", socket.display())]);
     command.args(["--to", &a.to_string(), "--to", &b.to_string()]);
     let mut child = command.stdin(Stdio::null()).spawn().expect("the binary");
@@ -199,7 +199,7 @@ fn a_proxy_needs_no_file() {
 fn the_demo_answers_and_is_seen_by_its_admin_server() {
     let folder = tempfile::tempdir().expect("a folder");
     let (proxy, admin) = (folder.path().join("proxy"), folder.path().join("admin"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_staunch"));
+    let mut command = binary();
     command.arg("demo").args(["--listen", &format!("unix:{}", proxy.display())]);
     command.args(["--admin", &format!("unix:{}", admin.display())]);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("the binary");

@@ -37,6 +37,7 @@ mod messages;
 mod mirrors;
 mod operation;
 mod overload;
+mod plugin_cache;
 mod plugins;
 mod queueing;
 mod rate_limit;

@@ -19,7 +19,7 @@ pub(crate) use client::Client;
 #[cfg(feature = "http3")]
 pub(crate) use http3::{Exchange, Http3, answer, code};
 pub(crate) use log::Log;
-pub(crate) use program::{Program, staunch};
+pub(crate) use program::{Program, binary, staunch};
 pub(crate) use proxy::{ADMIN, Proxy, api};
 pub(crate) use secure::{AsyncOrigin, Authority, Caller, Channel, Identity, quoted};
 pub(crate) use service::Service;

@@ -8,10 +8,22 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use super::proxy::complete;
 use super::{Client, eventually};
 
+/// The binary. It shares what it compiles of plugins with all others of these tests.
+pub(crate) fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_staunch"));
+    command.env("CACHE_DIRECTORY", compiled());
+    command
+}
+
+/// Where these tests, and the next ones, keep compiled plugins.
+pub(super) fn compiled() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled")
+}
+
 /// The binary with these arguments, in a folder without a configuration.
 pub(crate) fn staunch(arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_staunch"));
+    let mut command = binary();
     command.args(arguments).current_dir(folder.path()).stdin(Stdio::null()).output().expect("the binary")
 }
 
@@ -39,7 +51,7 @@ impl Program {
         let file = folder.path().join("staunch.toml");
         let listener = format!("[[listeners]]\naddress = \"unix:{}\"\n", socket.display());
         fs::write(&file, complete(&format!("{text}\n{listener}{more}"))).expect("a file");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_staunch"));
+        let mut command = binary();
         command.args(["run", "-c"]).arg(&file).current_dir(folder.path());
         if !more.is_empty() {
             let log = fs::File::create(folder.path().join("log")).expect("a file");

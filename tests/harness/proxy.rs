@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use staunch::config::{Config, ListenAddress};
+use staunch::proxy::Process;
 
+use super::program::compiled;
 use super::{Client, Response, Upstream, eventually};
 
 /// A configuration's admin server.
@@ -39,7 +41,8 @@ impl Proxy {
     /// The same with paths that begin in the folder of `file`; or all that is wrong with it.
     pub(crate) fn start(text: &str, file: Option<&Path>) -> Result<Self, String> {
         let config = Config::parse(&complete(text), file).map_err(|faults| faults.to_string())?;
-        let running = staunch::proxy::Proxy::start(config).map_err(|error| error.to_string())?;
+        let process = Process { plugin_cache: Some(compiled()), ..Process::default() };
+        let running = staunch::proxy::Proxy::start_in(process, config).map_err(|error| error.to_string())?;
         Ok(Self { running })
     }
 

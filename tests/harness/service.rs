@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use super::program::compiled;
 use super::proxy::complete;
-use super::{Client, eventually};
+use super::{Client, binary, eventually};
 
 /// How long a new process may take on a busy machine.
 const START: Duration = Duration::from_secs(60);
@@ -42,7 +43,7 @@ impl Service {
         fs::write(path.join("staunch.toml"), complete(&text.replace("@folder@", &path.display().to_string())))
             .expect("a file");
         let mut command = match socket {
-            None => Command::new(env!("CARGO_BIN_EXE_staunch")),
+            None => binary(),
             Some(socket) => {
                 let mut shell = Command::new("sh");
                 let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
@@ -52,7 +53,8 @@ impl Service {
             }
         };
         let log = File::create(path.join("log")).expect("a file");
-        command.args(["run", "-c", "staunch.toml"]).current_dir(path).env("NOTIFY_SOCKET", path.join("notify"));
+        command.args(["run", "-c", "staunch.toml"]).current_dir(path);
+        command.env("NOTIFY_SOCKET", path.join("notify")).env("CACHE_DIRECTORY", compiled());
         let first = command.stdout(Stdio::null()).stderr(log).process_group(0).spawn().expect("the binary");
         let service = Self { process: first.id(), first, folder, manager };
         assert_eq!(service.told(), "READY=1", "{}", service.log());
@@ -109,7 +111,7 @@ impl Service {
     /// Another command of the binary, in its folder, with `--admin` behind it.
     pub(crate) fn command(&self, arguments: &[&str]) -> Output {
         let admin = self.address(" the admin server is listening").to_string();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_staunch"));
+        let mut command = binary();
         command.args(arguments).args(["--admin", &admin]).current_dir(self.folder());
         command.stdin(Stdio::null()).output().expect("the binary")
     }

@@ -15,6 +15,7 @@ impl Smooth {
     }
 
     fn least_among(&mut self, eligible: impl Fn(usize) -> bool, load: impl Fn(usize) -> u64) -> Option<usize> {
+        self.settle();
         let peers = &mut self.peers;
         self.priorities.iter().find_map(|&priority| {
             let takes_part = |position, peer: &Peer| peer.ready && peer.priority == priority && eligible(position);

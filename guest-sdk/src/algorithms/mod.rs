@@ -5,6 +5,7 @@ pub mod carried;
 mod bounded;
 mod draw;
 mod groups;
+mod ladder;
 mod least;
 mod levels;
 mod smooth;

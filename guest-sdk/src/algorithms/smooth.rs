@@ -3,7 +3,14 @@
 //! A failure lowers a peer's effective weight; each pick that it takes part in raises it by one, until it is the
 //! weight again.
 
+use super::ladder::Ladder;
 use crate::{EndpointChange, Endpoints};
+
+/// Endpoints from which on it is less work to keep them in order than to look at each of them.
+const MANY: usize = 32;
+
+/// Picks in a row with nothing else in between before they are put in order, which takes as long as a few picks.
+const ROW: u32 = 4;
 
 /// nginx's smooth weighted round robin: the endpoints of an upstream by their positions, each with what it has gained.
 ///
@@ -15,15 +22,19 @@ pub struct Smooth {
     pub(super) peers: Vec<Peer>,
     /// The priorities there are, the one that is used first in front.
     pub(super) priorities: Vec<u32>,
+    /// Many endpoints in the order of their turns, while nothing but picks happens.
+    ladder: Option<Ladder>,
+    /// Picks since something else happened.
+    row: u32,
 }
 
 #[derive(Debug)]
 pub(super) struct Peer {
     /// Stays within a few times the sum of all weights, which is far from overflowing for any number of endpoints
     /// that fits in memory.
-    current: i64,
+    pub(super) current: i64,
     pub(super) weight: u32,
-    effective: u32,
+    pub(super) effective: u32,
     pub(super) priority: u32,
     pub(super) ready: bool,
 }
@@ -40,6 +51,7 @@ impl Smooth {
 
     /// Adds an endpoint after the others.
     pub fn push(&mut self, weight: u32, priority: u32, ready: bool) {
+        self.settle();
         let place = self.priorities.partition_point(|&before| before < priority);
         if self.priorities.get(place) != Some(&priority) {
             self.priorities.insert(place, priority);
@@ -49,6 +61,7 @@ impl Smooth {
 
     /// Takes over a weight and readiness. What was gained stays, and so does what failures took from the weight.
     pub fn change(&mut self, position: usize, weight: u32, ready: bool) {
+        self.settle();
         if let Some(peer) = self.peers.get_mut(position) {
             peer.effective = weight.saturating_sub(peer.weight - peer.effective);
             peer.weight = weight;
@@ -67,6 +80,7 @@ impl Smooth {
 
     /// Takes a failure's price from the effective weight.
     pub fn penalize(&mut self, position: usize, penalty: u32) {
+        self.settle();
         if let Some(peer) = self.peers.get_mut(position) {
             peer.effective = peer.effective.saturating_sub(penalty);
         }
@@ -78,7 +92,7 @@ impl Smooth {
     #[inline]
     pub fn pick(&mut self, tried: &[usize]) -> Option<usize> {
         if tried.is_empty() {
-            return self.pick_among(|_| true);
+            return self.pick_any();
         }
         self.pick_among(|position| !tried.contains(&position)).or_else(|| self.pick_among(|_| true))
     }
@@ -86,10 +100,59 @@ impl Smooth {
     /// Picks among the ready endpoints at these positions, of the first priority that has one: one step over those
     /// alone, as nginx breaks a tie.
     pub fn pick_among(&mut self, eligible: impl Fn(usize) -> bool) -> Option<usize> {
+        self.settle();
+        self.look(eligible)
+    }
+
+    #[inline]
+    fn pick_any(&mut self) -> Option<usize> {
+        if self.peers.len() < MANY {
+            return self.look(|_| true);
+        }
+        if self.ladder.is_none() {
+            self.row += 1;
+            if self.row < ROW {
+                return self.look(|_| true);
+            }
+            self.row = 0;
+            self.ladder = Ladder::of(&self.peers, &self.priorities);
+        }
+        let Some(ladder) = &mut self.ladder else { return self.look(|_| true) };
+        let picked = ladder.step(&mut self.peers);
+        if ladder.is_old() {
+            self.settle();
+        }
+        picked
+    }
+
+    /// Leaves what each endpoint has gained with itself, for whoever looks at it there.
+    #[inline]
+    pub(super) fn settle(&mut self) {
+        self.row = 0;
+        if let Some(ladder) = self.ladder.take() {
+            ladder.settle(&mut self.peers);
+        }
+    }
+
+    #[inline]
+    fn look(&mut self, eligible: impl Fn(usize) -> bool) -> Option<usize> {
         let peers = &mut self.peers;
         self.priorities.iter().find_map(|&priority| {
             step(peers, |position, peer| peer.ready && peer.priority == priority && eligible(position))
         })
+    }
+}
+
+impl Peer {
+    /// Takes part in a step; answers what that brings.
+    #[inline]
+    pub(super) fn gain(&mut self) -> i64 {
+        let gain = i64::from(self.effective);
+        self.current += gain;
+        if self.effective < self.weight {
+            self.effective += 1;
+        }
+        gain
     }
 }
 
@@ -102,11 +165,7 @@ pub(super) fn step(peers: &mut [Peer], eligible: impl Fn(usize, &Peer) -> bool) 
         if !eligible(position, peer) {
             continue;
         }
-        peer.current += i64::from(peer.effective);
-        total += i64::from(peer.effective);
-        if peer.effective < peer.weight {
-            peer.effective += 1;
-        }
+        total += peer.gain();
         if peer.current > most {
             (most, best) = (peer.current, Some(position));
         }
@@ -198,6 +257,20 @@ mod tests {
 
         smooth.change(3, 1, false);
         assert_eq!(picks(&mut smooth, 3), "CAC");
+    }
+
+    #[test]
+    fn many_endpoints_are_not_all_looked_at_once_nothing_but_picks_happens() {
+        for (weights, is_in_order) in
+            [(vec![1; MANY - 1], false), (vec![1; MANY], true), ((1..=1000).collect::<Vec<u32>>(), false)]
+        {
+            let mut smooth = weighted(&weights);
+            (0..ROW).for_each(|_| drop(smooth.pick(&[])));
+            assert_eq!(smooth.ladder.is_some(), is_in_order, "for {} endpoints", weights.len());
+
+            smooth.penalize(0, 1);
+            assert!(smooth.ladder.is_none());
+        }
     }
 
     #[test]

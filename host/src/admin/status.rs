@@ -144,6 +144,8 @@ pub struct PluginStatus {
     pub generation: u64,
     /// `built-in`, or the file.
     pub source: String,
+    /// Where this process has its code from: `compiled`, or `cached` by an earlier process.
+    pub code: &'static str,
     pub calls: u64,
     pub faults: PluginFaults,
     /// What went wrong last, for a reader.

@@ -86,6 +86,7 @@ impl Window for Double {
             digest: "sha256:00".to_owned(),
             generation: 2,
             source: "built-in".to_owned(),
+            code: "compiled",
             calls: 7,
             faults: PluginFaults { deadline: 1, ..PluginFaults::default() },
             last_fault: Some("pick: 10 ms <passed>".to_owned()),

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use staunch::config::Config;
+use staunch::plugins::usual_folder;
 use staunch::proxy;
 
 use super::{Failure, complain, say};
@@ -12,7 +13,7 @@ pub(super) fn check(file: &Path) -> Result<(), Failure> {
     for warning in &config.warnings {
         complain(format_args!("{}:{warning} (a warning)", file.display()));
     }
-    proxy::check(&config).map_err(Failure::bad)?;
+    proxy::check(&config, usual_folder().as_deref()).map_err(Failure::bad)?;
     say(format_args!("{}: fine", file.display()));
     Ok(())
 }

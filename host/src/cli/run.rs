@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use staunch::config::Config;
+use staunch::plugins::usual_folder;
 use staunch::proxy::{Inherited, Process, Proxy, Supervisor};
 use tracing::{info, warn};
 
@@ -24,7 +25,8 @@ pub(super) fn serve(config: Result<Config, Failure>) -> Result<(), Failure> {
     let unusable = |error| Failure::Arguments(format!("the sockets that were handed over cannot be used: {error}"));
     let (inherited, predecessor) = Inherited::from_environment().map_err(unusable)?;
     let supervisor = Supervisor::from_environment();
-    let process = Process { inherited, program: program.ok(), supervisor: supervisor.clone() };
+    let process =
+        Process { inherited, program: program.ok(), supervisor: supervisor.clone(), plugin_cache: usual_folder() };
     let started = config.and_then(|config| start_in(process, config));
     match (&started, predecessor) {
         // It tells the service manager which process is the service now.
@@ -38,7 +40,7 @@ pub(super) fn serve(config: Result<Config, Failure>) -> Result<(), Failure> {
 
 /// Starts a proxy that listens to signals.
 pub(crate) fn start(config: Config) -> Result<Proxy, Failure> {
-    start_in(Process::default(), config)
+    start_in(Process { plugin_cache: usual_folder(), ..Process::default() }, config)
 }
 
 /// The same, in the place of a process before it if there is one.

@@ -71,7 +71,7 @@ pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
 pub use relay::{SniRoute, TcpRelay, UdpRelay};
 pub use retry::{Budget, Retry};
 pub use route::{HostPattern, PathPattern, Route};
-pub use server::Server;
+pub use server::{PluginCache, Server};
 pub use server_tls::{Certificate, ClientAuth, ServerTls, TlsVersion};
 pub use settings::{Place, Setting, Settings};
 pub use slow_start::SlowStart;

@@ -23,6 +23,9 @@ pub struct Server {
     /// The folder where accepted configurations are kept, so that `staunch rollback` knows them after a restart; absent:
     /// they are known until the process ends. The proxy writes to it, the folder has to be there.
     pub state: Option<PathBuf>,
+    /// Where compiled plugins are kept, so that a start with unchanged plugins compiles nothing. Read when the process
+    /// starts. The folder has to be writable by the user of this process and by nobody else; what is there is executed.
+    pub plugin_cache: PluginCache,
     /// How long in-flight exchanges may take to finish after a stop was asked for ("30s").
     pub drain_timeout: Duration,
     /// For a whole request head ("60s", nginx's `client_header_timeout`).
@@ -88,6 +91,7 @@ impl Default for Server {
             workers: None,
             watch: false,
             state: None,
+            plugin_cache: PluginCache::default(),
             drain_timeout: Duration::from_secs(30),
             client_header_timeout: Duration::from_secs(60),
             client_body_timeout: Duration::from_secs(60),
@@ -125,6 +129,7 @@ impl Server {
             folder => Ok(PathBuf::from(folder)),
         });
         server.state = state.map(|folder| reader.scope.resolve(folder));
+        server.plugin_cache = PluginCache::read(&mut reader);
         server.http2 = reader.table("http2").map(Http2::read).unwrap_or_default();
         if let Some(DurationOrZero(timeout)) = reader.optional("drain_timeout") {
             server.drain_timeout = timeout;
@@ -161,6 +166,38 @@ impl Server {
             server.forwarded = forwarded;
         }
         server
+    }
+}
+
+/// Where compiled plugins are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PluginCache {
+    /// In the folder that the environment of the process has for such things: `CACHE_DIRECTORY`, `staunch` in
+    /// `XDG_CACHE_HOME`, `.cache/staunch` in `HOME`, or for root `/var/cache/staunch`.
+    #[default]
+    Usual,
+    Folder(PathBuf),
+    /// Nowhere.
+    Off,
+}
+
+impl PluginCache {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let Some(value) = reader.value("plugin_cache") else { return Self::default() };
+        match &value.kind {
+            Kind::Boolean(true) => Self::Usual,
+            Kind::Boolean(false) => Self::Off,
+            Kind::String(folder) if !folder.is_empty() => Self::Folder(reader.scope.resolve(folder.into())),
+            Kind::String(_) => {
+                let fault = Fault::new(value.place, "the folder is empty");
+                reader.scope.fault(fault.with_hint("write `plugin_cache = false` to keep nothing".to_owned()));
+                Self::default()
+            }
+            _ => {
+                reader.scope.mismatch(value, "a folder or false");
+                Self::default()
+            }
+        }
     }
 }
 

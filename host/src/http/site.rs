@@ -1,5 +1,6 @@
 //! What one worker serves: its routes with their filters and upstreams, built whole and replaced whole.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,10 +32,18 @@ pub(crate) struct Site {
     /// In the order of the configuration, as the router numbers them.
     pub(crate) routes: Vec<Rc<Route>>,
     pub(crate) upstreams: Vec<Rc<Upstream>>,
+    pub(crate) index: Arc<Index>,
     pub(crate) maintenance: Arc<Maintenance>,
     /// Closed when all routes are.
     pub(crate) gate: Gate,
     pub(crate) ledger: Rc<Ledger>,
+}
+
+/// Where upstreams and routes stand, by their names. Made once for all workers.
+#[derive(Debug)]
+pub(crate) struct Index {
+    upstreams: HashMap<Arc<str>, usize>,
+    routes: HashMap<Arc<str>, usize>,
 }
 
 /// A match's consequences.
@@ -91,7 +100,28 @@ impl Site {
 
     /// The upstream of a name.
     pub(crate) fn upstream(&self, name: &str) -> Option<&Rc<Upstream>> {
-        self.upstreams.iter().find(|upstream| **upstream.name() == *name)
+        self.upstreams.get(self.index.upstream(name)?)
+    }
+
+    /// The route of a name.
+    pub(crate) fn route_named(&self, name: &str) -> Option<&Rc<Route>> {
+        self.routes.get(self.index.route(name)?)
+    }
+}
+
+impl Index {
+    pub(crate) fn of(config: &config::Config) -> Self {
+        let upstreams = config.upstreams.iter().map(|upstream| Arc::from(&*upstream.name)).zip(0..).collect();
+        let routes = config.routes.iter().map(|route| Arc::from(&*route.name)).zip(0..).collect();
+        Self { upstreams, routes }
+    }
+
+    pub(crate) fn upstream(&self, name: &str) -> Option<usize> {
+        self.upstreams.get(name).copied()
+    }
+
+    pub(crate) fn route(&self, name: &str) -> Option<usize> {
+        self.routes.get(name).copied()
     }
 }
 

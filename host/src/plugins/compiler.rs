@@ -1,4 +1,5 @@
-//! Files become code, once for each file however many hosts and uses there are.
+//! Files become code, once for each file however many hosts and uses there are: compiled, or taken from a folder where an
+//! earlier process has kept it.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -9,6 +10,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, Linker};
 
+use crate::plugins::cache::{CodeCache, Key};
 use crate::plugins::error::PluginError;
 use crate::plugins::inspect::{self, Inspected};
 use crate::plugins::instance::State;
@@ -31,6 +33,26 @@ pub(super) struct Compiled {
     pub(super) digest: String,
     /// Bytes of the file.
     pub(super) size: usize,
+    pub(super) origin: Origin,
+}
+
+/// Where this process has the code of a plugin from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Compiled.
+    Compiled,
+    /// From the folder of compiled plugins.
+    Cached,
+}
+
+impl Origin {
+    /// As JSON tells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Compiled => "compiled",
+            Self::Cached => "cached",
+        }
+    }
 }
 
 impl Compiler {
@@ -55,13 +77,18 @@ impl Compiler {
         &self.engine
     }
 
-    /// What a file's bytes become: compiled now, unless the same bytes are in use already.
-    pub(super) fn compile(&self, name: &str, bytes: &[u8]) -> Result<Arc<Compiled>, PluginError> {
+    /// What a file's bytes become: compiled now, unless the same bytes are in use already or the cache has them.
+    pub(super) fn compile(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        cache: Option<&CodeCache>,
+    ) -> Result<Arc<Compiled>, PluginError> {
         let digest = digest(bytes);
         if let Some(known) = self.compiled.lock().get(&digest).and_then(Weak::upgrade) {
             return Ok(known);
         }
-        let compiled = Arc::new(self.compile_anew(name, bytes, digest)?);
+        let compiled = Arc::new(self.compile_anew(name, bytes, digest, cache)?);
         let mut all = self.compiled.lock();
         all.retain(|_, other| other.strong_count() > 0);
         all.insert(compiled.digest.clone(), Arc::downgrade(&compiled));
@@ -71,15 +98,31 @@ impl Compiler {
         Ok(compiled)
     }
 
-    fn compile_anew(&self, name: &str, bytes: &[u8], digest: String) -> Result<Compiled, PluginError> {
-        let plugin = || name.to_owned();
+    fn compile_anew(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        digest: String,
+        cache: Option<&CodeCache>,
+    ) -> Result<Compiled, PluginError> {
         let binary = load::component(name, bytes)?;
-        let component = Component::from_binary(&self.engine, &binary)
-            .map_err(|error| PluginError::Invalid { plugin: plugin(), message: format!("{error:#}") })?;
+        let cache = cache.map(|cache| (cache, Key::of(&binary, &self.engine)));
+        let (component, origin) = match cache.and_then(|(cache, key)| cache.load(&key, &self.engine)) {
+            Some(component) => (component, Origin::Cached),
+            None => (self.component(name, &binary)?, Origin::Compiled),
+        };
         let inspected = inspect::component(name, &component)?;
         let pre = (self.linker.instantiate_pre(&component))
-            .map_err(|error| PluginError::Shape { plugin: plugin(), message: format!("{error:#}") })?;
-        Ok(Compiled { pre, inspected, digest, size: bytes.len() })
+            .map_err(|error| PluginError::Shape { plugin: name.to_owned(), message: format!("{error:#}") })?;
+        if let (Some((cache, key)), Origin::Compiled) = (cache, origin) {
+            cache.store(&key, &component);
+        }
+        Ok(Compiled { pre, inspected, digest, size: bytes.len(), origin })
+    }
+
+    fn component(&self, name: &str, binary: &[u8]) -> Result<Component, PluginError> {
+        Component::from_binary(&self.engine, binary)
+            .map_err(|error| PluginError::Invalid { plugin: name.to_owned(), message: format!("{error:#}") })
     }
 }
 

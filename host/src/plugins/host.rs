@@ -9,8 +9,9 @@ use wasmtime::component::InstancePre;
 
 use crate::config::{OnFailure, Settings};
 use crate::plugins::Kind;
+use crate::plugins::cache::CodeCache;
 use crate::plugins::clock::Clock;
-use crate::plugins::compiler::{Compiled, Compiler, hex};
+use crate::plugins::compiler::{Compiled, Compiler, Origin, hex};
 use crate::plugins::engine::Ticker;
 use crate::plugins::error::PluginError;
 use crate::plugins::inspect::Exports;
@@ -20,7 +21,10 @@ use crate::plugins::uses::{Surroundings, Use};
 
 /// Loads plugins. One for each process; clones are the same host.
 #[derive(Clone)]
-pub struct PluginHost(Arc<Host>);
+pub struct PluginHost {
+    host: Arc<Host>,
+    cache: Option<CodeCache>,
+}
 
 pub(super) struct Host {
     pub(super) ticker: Ticker,
@@ -81,17 +85,24 @@ impl PluginHost {
     fn with(compiler: Arc<Compiler>, metered: bool) -> Result<Self, PluginError> {
         let ticker = Ticker::start(compiler.engine())?;
         let builder = Builder::start()?;
-        Ok(Self(Arc::new(Host { ticker, clock: Clock::start(), builder, metered, compiler })))
+        let host = Arc::new(Host { ticker, clock: Clock::start(), builder, metered, compiler });
+        Ok(Self { host, cache: None })
     }
 
-    /// Makes a plugin of a file's bytes: compiles it, unless the same bytes are in use already, and looks at what it
-    /// imports and exports. Takes up to seconds for large components. `name` is for messages and metrics.
+    /// The same host, which takes compiled plugins from a folder and keeps there what it compiles.
+    #[must_use]
+    pub fn with_cache(self, cache: Option<CodeCache>) -> Self {
+        Self { cache, ..self }
+    }
+
+    /// Makes a plugin of a file's bytes: compiles it, unless the same bytes are in use already or in the cache, and looks
+    /// at what it imports and exports. Takes up to seconds for large components. `name` is for messages and metrics.
     ///
     /// # Errors
     /// When the bytes are no plugin that this proxy can serve; the message says what to do.
     pub fn load(&self, name: &str, bytes: &[u8], limits: Limits) -> Result<Plugin, PluginError> {
-        let compiled = self.0.compiler.compile(name, bytes)?;
-        Ok(Plugin(Arc::new(Loaded { name: name.into(), limits, compiled, host: self.0.clone() })))
+        let compiled = self.host.compiler.compile(name, bytes, self.cache.as_ref())?;
+        Ok(Plugin(Arc::new(Loaded { name: name.into(), limits, compiled, host: self.host.clone() })))
     }
 }
 
@@ -114,6 +125,11 @@ impl Plugin {
     /// Bytes of the file.
     pub fn size(&self) -> usize {
         self.0.compiled.size
+    }
+
+    /// Where its code is from.
+    pub fn origin(&self) -> Origin {
+        self.0.compiled.origin
     }
 
     pub fn exports(&self) -> Exports {

@@ -22,6 +22,7 @@ mod bindings;
 mod body;
 mod budget;
 pub mod builtin;
+mod cache;
 mod clock;
 mod compiler;
 mod engine;
@@ -54,8 +55,9 @@ mod tests;
 use std::fmt;
 
 pub use balancer::{Member, ReadyBalancer};
+pub use cache::{CodeCache, usual_folder};
 pub(crate) use clock::thread_cpu_time;
-pub use compiler::digest;
+pub use compiler::{Origin, digest};
 pub use error::{CONTRACT, ConfigIssue, Fault, PluginError};
 pub use faults::Cause;
 pub use host::{Limits, Plugin, PluginHost, verify_digest};

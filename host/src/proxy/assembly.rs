@@ -1,7 +1,6 @@
 //! Turns a blueprint into what a worker serves, out of new parts and of what it serves already.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -32,7 +31,7 @@ pub(super) fn assemble(
     before: Option<&Site>,
 ) -> Site {
     let config = &parts.config;
-    let known = Known::of(before);
+    let known = Known(before);
     let upstreams: Vec<_> = (parts.upstreams.iter().zip(blueprint.upstreams))
         .map(|(shared, plan)| known.upstream(shared, plan, number, metrics))
         .collect();
@@ -72,26 +71,15 @@ pub(super) fn assemble(
         gate: parts.maintenance.server_gate(&config.server.maintenance),
         routes,
         upstreams,
+        index: parts.index.clone(),
         ledger: Rc::new(Ledger { metrics: metrics.clone(), access_log }),
     }
 }
 
-/// What a worker serves already, by name.
-#[derive(Default)]
-struct Known<'s> {
-    upstreams: HashMap<&'s str, &'s Rc<Upstream>>,
-    routes: HashMap<&'s str, &'s Route>,
-}
+/// What a worker serves already.
+struct Known<'s>(Option<&'s Site>);
 
-impl<'s> Known<'s> {
-    fn of(site: Option<&'s Site>) -> Self {
-        let Some(site) = site else { return Self::default() };
-        Self {
-            upstreams: site.upstreams.iter().map(|upstream| (&**upstream.name(), upstream)).collect(),
-            routes: site.routes.iter().map(|route| (&*route.name, &**route)).collect(),
-        }
-    }
-
+impl Known<'_> {
     fn upstream(
         &self,
         shared: &Arc<Shared>,
@@ -100,7 +88,7 @@ impl<'s> Known<'s> {
         metrics: &WorkerMetrics,
     ) -> Rc<Upstream> {
         let UpstreamPlan { keep, balancer, retry } = plan;
-        let before = self.upstreams.get(&*shared.name).copied();
+        let before = self.0.and_then(|site| site.upstream(&shared.name));
         if let Some(upstream) = before.filter(|_| keep) {
             if let Part::New(ready) = retry {
                 upstream.retry.replace(ready.into_policy(), false);
@@ -122,7 +110,7 @@ impl<'s> Known<'s> {
     }
 
     fn filters(&self, route: &str, rewriters: Vec<Part<ReadyRewriter>>) -> Vec<Rc<Replaceable<dyn Filter>>> {
-        let before = self.routes.get(route);
+        let before = self.0.and_then(|site| site.route_named(route));
         let filter = |(step, part)| {
             place(part, before.and_then(|route| route.filters.get(step)), |ready: ReadyRewriter| ready.into_filter())
         };

@@ -17,16 +17,18 @@ mod window;
 mod worker;
 
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::{fmt, io};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
-use crate::config::{Config, Fault, Faults, ListenAddress, Place};
+use crate::config::{Config, Fault, Faults, ListenAddress, Place, PluginCache};
 use crate::listener::Bound;
-use crate::plugins::PluginHost;
+use crate::plugins::{CodeCache, PluginHost};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 
@@ -67,6 +69,8 @@ pub struct Process {
     /// How it was started; without it there is no upgrade.
     pub program: Option<Program>,
     pub supervisor: Supervisor,
+    /// Where compiled plugins are kept unless the configuration says; `None`: nowhere.
+    pub plugin_cache: Option<PathBuf>,
 }
 
 /// Why a proxy did not start: every fault that was found, with its place in the configuration.
@@ -74,12 +78,13 @@ pub struct Process {
 #[error(transparent)]
 pub struct StartError(#[from] Faults);
 
-/// Validates everything that [`Proxy::start`] would load, plugins included, without listening.
+/// Validates everything that [`Proxy::start`] would load, plugins included, without listening. `plugin_cache`: where
+/// compiled plugins are kept unless the configuration says.
 ///
 /// # Errors
 /// Every fault of plugins and names.
-pub fn check(config: &Config) -> Result<(), StartError> {
-    let host = PluginHost::new().map_err(|error| fault(config, format!("the plugin host did not start: {error}")))?;
+pub fn check(config: &Config, plugin_cache: Option<&Path>) -> Result<(), StartError> {
+    let host = plugin_host(config, plugin_cache)?;
     Parts::build(config.clone(), &host, 1, None)?;
     Ok(())
 }
@@ -98,12 +103,13 @@ impl Proxy {
     /// # Errors
     /// Those of [`start`](Self::start).
     pub fn start_in(process: Process, config: Config) -> Result<Self, StartError> {
-        let Process { mut inherited, program, supervisor } = process;
-        let host =
-            PluginHost::new().map_err(|error| fault(&config, format!("the plugin host did not start: {error}")))?;
+        let Process { mut inherited, program, supervisor, plugin_cache } = process;
+        let host = plugin_host(&config, plugin_cache.as_deref())?;
         let workers = workers(&config);
         let Built { parts, blueprints, .. } = Parts::build(config, &host, workers, None)?;
         let parts = Arc::new(parts);
+        let (compiled, cached) = parts.origins();
+        info!(compiled, cached, "plugins are loaded");
         let config = &parts.config;
         let bound = bind(config, workers, &mut inherited)?;
         let admin = match &config.admin {
@@ -264,6 +270,17 @@ impl Drop for Proxy {
 /// Worker threads: as configured, or one for each core this process may use.
 fn workers(config: &Config) -> usize {
     config.server.workers.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
+}
+
+/// The host of plugins, with the folder for compiled ones that the configuration means.
+fn plugin_host(config: &Config, usual: Option<&Path>) -> Result<PluginHost, Faults> {
+    let host = PluginHost::new().map_err(|error| fault(config, format!("the plugin host did not start: {error}")))?;
+    let folder = match &config.server.plugin_cache {
+        PluginCache::Usual => usual,
+        PluginCache::Folder(folder) => Some(&**folder),
+        PluginCache::Off => None,
+    };
+    Ok(host.with_cache(folder.and_then(CodeCache::at)))
 }
 
 fn bind(config: &Config, workers: usize, inherited: &mut Inherited) -> Result<Vec<Arc<Bound>>, Faults> {

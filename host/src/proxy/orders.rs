@@ -86,7 +86,7 @@ impl<'s> Place<'s> {
             }
             Seat::Retry(upstream) => Self::Retry(&site.upstream(upstream)?.retry),
             Seat::Rewriter { route, step } => {
-                let route = site.routes.iter().find(|known| known.name == *route)?;
+                let route = site.route_named(route)?;
                 Self::Rewriter(route.filters.get(*step)?)
             }
         })

@@ -22,13 +22,15 @@ use crate::config::{
     self, Config, EndpointAddress, Fault, Faults, Place, PluginUse, Protocol, Settings, UpstreamProtocol,
 };
 use crate::http::maintenance::Maintenance;
+use crate::http::site::Index;
 use crate::net::tls::{Acceptor, Connector, HTTP1, HTTP2, Tickets};
 use crate::plugins::{
-    Kind, Limits, Member, Plugin, PluginError, PluginHost, Surroundings, UpstreamNames, Use, builtin, verify_digest,
+    Kind, Limits, Member, Origin, Plugin, PluginError, PluginHost, Surroundings, UpstreamNames, Use, builtin,
+    verify_digest,
 };
 use crate::proxy::blueprint::{Blueprint, Part, Seat, UpstreamPlan};
 use crate::router::Router;
-use crate::upstream::endpoint::{Endpoint, EndpointId, Loads};
+use crate::upstream::endpoint::{Endpoint, EndpointId, Loads, positions};
 use crate::upstream::guards::Guards;
 use crate::upstream::health::{Health, Standing};
 use crate::upstream::{Shared, Target};
@@ -38,6 +40,7 @@ pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) workers: usize,
     pub(crate) router: Arc<Router>,
+    pub(crate) index: Arc<Index>,
     /// By listener: what its connections are made secure with.
     pub(crate) acceptors: Vec<Option<Arc<Acceptor>>>,
     /// Common to all configurations.
@@ -126,7 +129,9 @@ impl Parts {
         let keyed = config.routes.iter().map(|route| keyed(route, before)).collect();
         let placed = Mutex::new(placed);
         let names = all_names;
-        let parts = Self { config, workers, router, acceptors, tickets, upstreams, maintenance, keyed, placed, names };
+        let index = Arc::new(Index::of(&config));
+        let parts =
+            Self { config, workers, router, index, acceptors, tickets, upstreams, maintenance, keyed, placed, names };
         Ok(Built { parts, blueprints, kept })
     }
 
@@ -157,9 +162,18 @@ impl Parts {
         Ok(blueprint)
     }
 
+    /// How many plugins there are whose code was compiled, and whose code was cached.
+    pub(crate) fn origins(&self) -> (usize, usize) {
+        let placed = self.placed.lock();
+        let plugins = placed.iter().flat_map(Placed::uses).map(Use::plugin);
+        let origins: HashMap<_, _> = plugins.map(|plugin| (plugin.digest(), plugin.origin())).collect();
+        let cached = origins.values().filter(|origin| **origin == Origin::Cached).count();
+        (origins.len() - cached, cached)
+    }
+
     /// The upstream of a name.
     pub(crate) fn upstream(&self, name: &str) -> Option<&Arc<Shared>> {
-        self.upstreams.iter().find(|shared| *shared.name == *name)
+        self.upstreams.get(self.index.upstream(name)?)
     }
 }
 
@@ -274,6 +288,7 @@ impl Builder<'_> {
             loads: Arc::new(Loads::new(self.workers, endpoints.len())),
             health: Health::new(&endpoints, upstream, known),
             guards: Guards::new(upstream, self.workers, before.map(|(_, shared)| &shared.guards), Instant::now()),
+            positions: positions(&endpoints),
             endpoints,
             targets,
             tls,
@@ -515,7 +530,7 @@ fn is_alike(one: &config::Upstream, other: &config::Upstream) -> bool {
 fn keyed(route: &config::Route, before: Option<&Parts>) -> Option<Arc<Keyed>> {
     let limit = route.concurrency_limit.as_ref()?;
     let known = before.and_then(|before| {
-        let at = before.config.routes.iter().position(|known| known.name == route.name)?;
+        let at = before.index.route(&route.name)?;
         let known = before.config.routes[at].concurrency_limit.as_ref();
         before.keyed[at].clone().filter(|_| known == Some(limit))
     });

@@ -262,12 +262,9 @@ impl Running {
         }
         let states = saved(&self.workers(), &seats).await;
         let positions: Vec<_> = (seats.iter())
-            .map(|seat| {
-                built
-                    .parts
-                    .upstreams
-                    .iter()
-                    .position(|shared| matches!(seat, Seat::Balancer(name) if *name == shared.name))
+            .map(|seat| match seat {
+                Seat::Balancer(name) => built.parts.index.upstream(name),
+                Seat::Retry(_) | Seat::Rewriter { .. } => None,
             })
             .collect();
         let blueprints = std::mem::take(&mut built.blueprints);

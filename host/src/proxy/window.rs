@@ -322,6 +322,7 @@ impl Glass {
         let source = source.map_or_else(|| "built-in".to_owned(), |path| path.display().to_string());
         PluginStatus {
             source,
+            code: used.plugin().origin().name(),
             used_in: status.name.clone(),
             kind: match status.kind {
                 Kind::Balancer => PluginKind::Balancer,

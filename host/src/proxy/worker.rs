@@ -177,6 +177,7 @@ impl Post {
 
     /// Serves another configuration from now on. Exchanges under way end as they began.
     pub(super) fn turn(&self, turn: Turn) {
+        let began = Instant::now();
         let before = self.worker.site();
         let access_log = match turn.access_log {
             Some(log) => log.map(|log| Rc::new(RefCell::new(log))),
@@ -187,7 +188,7 @@ impl Post {
         for upstream in &before.upstreams {
             let next = site.upstream(upstream.name());
             if next.is_none_or(|next| !Rc::ptr_eq(next, upstream)) {
-                upstream.retire(next.map(|next| &**next));
+                self.connections.spawn_local(upstream.retire(next.map(|next| &**next)).close());
             }
         }
         let site = Rc::new(site);
@@ -196,6 +197,9 @@ impl Post {
             let doors = doors(&turn.parts, &turn.bound, &site);
             self.listen_on(turn.bound.into_iter().zip(doors).collect());
         }
+        drop(before);
+        // Nothing else happens on this worker meanwhile.
+        tracing::debug!(worker = self.number, took = ?began.elapsed(), "turned to another configuration");
     }
 
     /// Listens on these sockets and on no other.

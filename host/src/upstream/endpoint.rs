@@ -1,5 +1,6 @@
 //! The endpoints of one upstream, and what is counted of each over all workers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -20,6 +21,14 @@ pub struct Endpoint {
     pub labels: Vec<(String, String)>,
     /// Configured never to have traffic.
     pub down: bool,
+}
+
+/// Where each address stands among the endpoints of an upstream, so that a thousand of them are compared with a thousand
+/// others in as many steps.
+pub(crate) type Positions = HashMap<Arc<str>, usize>;
+
+pub(crate) fn positions(endpoints: &[Endpoint]) -> Positions {
+    endpoints.iter().map(|endpoint| endpoint.address.clone()).zip(0..).collect()
 }
 
 /// Requests in flight and response times of every endpoint of an upstream.

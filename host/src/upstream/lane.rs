@@ -232,11 +232,24 @@ impl Lane {
     pub(super) fn keeps(&self, made: u64) -> bool {
         self.keeps.get() && !self.retired.get() && made == self.age.get()
     }
+}
 
-    /// Closes all idle connections, and those that become idle.
-    pub(crate) fn retire(&self) {
-        self.retired.set(true);
-        self.clear();
+/// The idle connections to endpoints that are gone.
+pub(crate) struct Leftover(Vec<Rc<Lane>>);
+
+impl Leftover {
+    /// From now on no connection of these lanes is kept that becomes idle.
+    pub(crate) fn of(lanes: Vec<Rc<Lane>>) -> Self {
+        lanes.iter().for_each(|lane| lane.retired.set(true));
+        Self(lanes)
+    }
+
+    /// Closes them, one endpoint's at a time: to close a thousand takes milliseconds, for which nobody else should wait.
+    pub(crate) async fn close(self) {
+        for lane in self.0 {
+            lane.clear();
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -256,6 +269,21 @@ mod tests {
     use super::*;
 
     const FREE: Entered = Entered { placed: false, ticket: None };
+
+    #[tokio::test]
+    async fn others_have_their_turn_between_the_lanes_that_are_closed() {
+        let lane = |id| Lane::new("a", Arc::default(), 0, Arc::new(Loads::new(1, 3)), id);
+        let lanes: Vec<_> = (0..3).map(lane).collect();
+        let mut closing = std::pin::pin!(Leftover::of(lanes.clone()).close());
+        assert!(lanes.iter().all(|lane| !lane.keeps(0)), "none keeps what becomes idle");
+
+        let mut turns = 1;
+        while std::future::poll_fn(|cx| std::task::Poll::Ready(closing.as_mut().poll(cx))).await.is_pending() {
+            turns += 1;
+        }
+
+        assert_eq!(turns, 4);
+    }
 
     #[test]
     fn a_request_is_counted_out_where_it_is_counted_now() {

@@ -49,14 +49,14 @@ pub(crate) use attempt::{Sending, watch};
 pub(crate) use connect::{Manner, Target, keep_alive, reach};
 pub(crate) use datagrams::Datagrams;
 pub(crate) use guards::Refusal;
-pub(crate) use lane::Connection;
+pub(crate) use lane::{Connection, Leftover};
 
 use admit::Admitted;
 use attempt::AttemptError;
 use balancer::{Balancer, BalancerNeeds, FeedbackKind, Sample};
 use breaker::{Change, Trial};
 use budget::Grant;
-use endpoint::{Endpoint, EndpointId, Loads};
+use endpoint::{Endpoint, EndpointId, Loads, Positions};
 use guards::{Guards, Held};
 use health::{Health, Judged, Notice};
 use lane::{InFlight, Keep, Lane};
@@ -69,6 +69,8 @@ use round_robin::RoundRobin;
 pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
     pub(crate) endpoints: Vec<Endpoint>,
+    /// Of the endpoints, by their addresses.
+    pub(crate) positions: Positions,
     pub(crate) targets: Vec<Target>,
     pub(crate) loads: Arc<Loads>,
     pub(crate) health: Health,
@@ -279,14 +281,11 @@ impl Upstream {
         }
     }
 
-    /// Closes the idle connections to endpoints that `next` does not have.
-    pub(crate) fn retire(&self, next: Option<&Self>) {
+    /// Keeps no further connection to endpoints that `next` does not have. Those that are idle are for the caller to close.
+    pub(crate) fn retire(&self, next: Option<&Self>) -> Leftover {
         self.retired.set(true);
-        for lane in &self.lanes {
-            if next.is_none_or(|next| next.position(&lane.address).is_none()) {
-                lane.retire();
-            }
-        }
+        let is_gone = |lane: &&Rc<Lane>| next.is_none_or(|next| next.position(&lane.address).is_none());
+        Leftover::of(self.lanes.iter().filter(is_gone).cloned().collect())
     }
 
     /// Sends the request and waits for the head of a response, with as many attempts as the policy wants and the
@@ -530,7 +529,7 @@ impl Upstream {
 
     /// Where an address stands among the endpoints.
     fn position(&self, address: &str) -> Option<usize> {
-        self.shared.endpoints.iter().position(|endpoint| &*endpoint.address == address)
+        self.shared.positions.get(address).copied()
     }
 
     /// Logs and counts what happened to an endpoint.

@@ -4,10 +4,10 @@ use staunch::author::bench::bench as measure;
 use staunch::plugins::PluginHost;
 
 use super::arguments::BenchArguments;
-use super::{Failure, say, subject};
+use super::{Failure, keeping, say, subject};
 
 pub(super) fn bench(arguments: &BenchArguments) -> Result<(), Failure> {
-    let hosts = [PluginHost::new().map_err(Failure::internal)?, PluginHost::metered().map_err(Failure::internal)?];
+    let hosts = [keeping(PluginHost::new())?, keeping(PluginHost::metered())?];
     let [timed, metered] = &hosts;
     let timed = subject(timed, &arguments.file, &arguments.settings)?;
     let metered = subject(metered, &arguments.file, &arguments.settings)?;

@@ -4,10 +4,10 @@ use staunch::author::check::{Claims, check as judge};
 use staunch::plugins::PluginHost;
 
 use super::arguments::CheckArguments;
-use super::{Failure, say, subject};
+use super::{Failure, keeping, say, subject};
 
 pub(super) fn check(arguments: &CheckArguments) -> Result<(), Failure> {
-    let host = PluginHost::metered().map_err(Failure::internal)?;
+    let host = keeping(PluginHost::metered())?;
     let subject = subject(&host, &arguments.file, &arguments.settings)?;
     let claims =
         Claims { made: arguments.claim.clone(), denied: arguments.no_claim.clone(), only: arguments.only.clone() };

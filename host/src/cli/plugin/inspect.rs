@@ -10,10 +10,10 @@ use staunch::upstream::balancer::{BalancerNeeds, FeedbackKind, KeySource};
 use staunch::upstream::endpoint::{Endpoint, Loads};
 use staunch::upstream::retry::RetryNeeds;
 
-use super::{Failure, load, say};
+use super::{Failure, keeping, load, say};
 
 pub(super) fn inspect(file: &Path) -> Result<(), Failure> {
-    let host = PluginHost::new().map_err(Failure::internal)?;
+    let host = keeping(PluginHost::new())?;
     let plugin = load(&host, file)?;
     say(describe(&plugin).trim_end());
     Ok(())

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use staunch::author::Subject;
 use staunch::config::Settings;
-use staunch::plugins::{Limits, Plugin, PluginHost, builtin};
+use staunch::plugins::{CodeCache, Limits, Plugin, PluginError, PluginHost, builtin, usual_folder};
 
 pub(super) use arguments::PluginCommand;
 use arguments::SettingsArguments;
@@ -27,6 +27,11 @@ pub(super) fn execute(command: PluginCommand) -> Result<(), Failure> {
         PluginCommand::Bench(arguments) => bench::bench(&arguments),
         PluginCommand::Test(arguments) => test::test(&arguments),
     }
+}
+
+/// A host that keeps what it compiles, as that of `staunch run` does.
+fn keeping(host: Result<PluginHost, PluginError>) -> Result<PluginHost, Failure> {
+    Ok(host.map_err(Failure::internal)?.with_cache(usual_folder().as_deref().and_then(CodeCache::at)))
 }
 
 /// Loads a plugin from a file, or a built-in one by its name.

@@ -6,7 +6,7 @@ use staunch::author::{scaffold, toolchain};
 use staunch::plugins::{Kind, PluginHost};
 
 use super::arguments::NewArguments;
-use super::{Failure, load, say};
+use super::{Failure, keeping, load, say};
 use crate::cli::complain;
 
 pub(super) fn new(arguments: &NewArguments) -> Result<(), Failure> {
@@ -20,7 +20,7 @@ pub(super) fn new(arguments: &NewArguments) -> Result<(), Failure> {
 
 pub(super) fn build(folder: &Path) -> Result<(), Failure> {
     let file = toolchain::build(folder, &mut |command| complain(command)).map_err(Failure::bad)?;
-    let host = PluginHost::new().map_err(Failure::internal)?;
+    let host = keeping(PluginHost::new())?;
     let plugin = load(&host, &file)?;
     let kinds: Vec<_> = plugin.exports().kinds().map(|kind: Kind| format!("a {kind}")).collect();
     say(format_args!(

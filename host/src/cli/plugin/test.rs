@@ -6,10 +6,10 @@ use staunch::author::cases::Cases;
 use staunch::plugins::PluginHost;
 
 use super::arguments::TestArguments;
-use super::{Failure, say};
+use super::{Failure, keeping, say};
 
 pub(super) fn test(arguments: &TestArguments) -> Result<(), Failure> {
-    let host = PluginHost::new().map_err(Failure::internal)?;
+    let host = keeping(PluginHost::new())?;
     let (mut passed, mut failed) = (0, 0);
     for file in files(&arguments.file)? {
         let cases = Cases::load(&host, &file, arguments.plugin.as_deref()).map_err(Failure::bad)?;

@@ -14,6 +14,8 @@ endpoints = ["10.0.0.1:80"]
 
 #[rustfmt::skip]
 const BAD: &[(&str, &[&str])] = &[
+    ("[server]\nplugin_cache = \"\"", &["8:16: the folder is empty; write `plugin_cache = false` to keep nothing"]),
+    ("[server]\nplugin_cache = 3", &["8:16: expected a folder or false, found 3"]),
     ("keepalive = -1", &["7:13: expected a whole number from 0 to 65535, found -1"]),
     (r#"keepalive = "32""#, &[r#"7:13: expected a whole number from 0 to 65535, found "32"; did you mean `32`, without quotes?"#]),
     ("keepalives = 1", &["7:1: unknown key `keepalives`; did you mean `keepalive`?"]),

@@ -16,6 +16,7 @@ const EXAMPLE: &str = r#"
 [server]
 workers = "auto"
 state = "state"
+plugin_cache = "compiled"
 drain_timeout = "30s"
 client_header_timeout = "60s"
 client_body_timeout = "60s"
@@ -184,6 +185,7 @@ fn server_admin_and_log_are_read() {
 
     let server = Server {
         state: Some("/etc/staunch/state".into()),
+        plugin_cache: PluginCache::Folder("/etc/staunch/compiled".into()),
         client_send_timeout: seconds(45),
         client_min_rate: Some(500),
         client_keepalive_min_timeout: seconds(0),
@@ -545,6 +547,7 @@ const DEFAULTS: &str = r#"Server {
     workers: None,
     watch: false,
     state: None,
+    plugin_cache: Usual,
     drain_timeout: 30s,
     client_header_timeout: 60s,
     client_body_timeout: 60s,

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::config::{self, InitialState, OutlierDetection, Passive, SlowStart, WindowPassive};
-use crate::upstream::endpoint::{Endpoint, EndpointId};
+use crate::upstream::endpoint::{Endpoint, EndpointId, positions};
 use crate::upstream::passive::nginx;
 use crate::upstream::passive::outlier::{Cause, Ended};
 use crate::upstream::passive::window::{Change, Ticket};
@@ -107,11 +107,9 @@ impl Health {
     /// with its endpoints; what those have come to is taken over by address.
     pub(crate) fn new(endpoints: &[Endpoint], config: &config::Upstream, before: Option<(&[Endpoint], &Self)>) -> Self {
         let generation = before.map_or_else(|| Arc::new(AtomicU64::new(1)), |(_, health)| health.generation.clone());
+        let known = before.map(|(endpoints, health)| (positions(endpoints), health));
         let slot = |(endpoint, configured): (&Endpoint, &config::Endpoint)| {
-            let known = before.and_then(|(endpoints, health)| {
-                let at = endpoints.iter().position(|known| known.address == endpoint.address)?;
-                Some(&health.slots[at])
-            });
+            let known = known.as_ref().and_then(|(at, health)| Some(&health.slots[*at.get(&endpoint.address)?]));
             let begins_up = config.health.as_ref().is_none_or(|check| check.initial == InitialState::Up);
             let state = match (known, before) {
                 (Some(slot), _) => slot.state.clone(),
