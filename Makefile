@@ -1,7 +1,7 @@
 # What a developer types; `make` alone says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint fuzz bench examples clean plugins need-rust need-lints
+.PHONY: help build run test lint fuzz bench microbench examples clean plugins need-rust need-lints
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The built-in plugins are a workspace of their own; natively they share the proxy's target directory.
@@ -9,7 +9,7 @@ PLUGINS := --manifest-path plugins/Cargo.toml --target-dir $(TARGET)
 EXAMPLES := $(wildcard examples/plugins/*/Cargo.toml)
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: plugins ## build the proxy with the built-in plugins inside
 	cargo build --release -p staunch
@@ -37,6 +37,9 @@ fuzz: plugins ## fuzz the parsers for a while
 
 bench: plugins ## measure the request path
 	cargo bench --workspace
+
+microbench: plugins ## time the parts of the request path
+	cargo bench --workspace --bench '*'
 
 examples: ## build the example plugins, in every language
 	examples/plugins/build
