@@ -1,7 +1,7 @@
 # What a developer types; `make` alone says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint fuzz bench microbench examples clean plugins need-rust need-lints
+.PHONY: help build run test lint fuzz bench microbench instructions examples clean plugins need-rust need-lints
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The built-in plugins are a workspace of their own; natively they share the proxy's target directory.
@@ -40,6 +40,9 @@ bench: plugins ## measure the request path
 
 microbench: plugins ## time the parts of the request path
 	cargo bench --workspace --bench '*'
+
+instructions: plugins ## count the instructions of a request, which may not be many more than accepted
+	tests/instructions/count.py --check
 
 examples: ## build the example plugins, in every language
 	examples/plugins/build
