@@ -1,7 +1,7 @@
 # What a developer types; `make` alone says what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint fuzz bench microbench examples clean plugins need-rust need-lints
+.PHONY: help build run test lint fuzz bench microbench instructions examples clean plugins need-rust need-lints
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The built-in plugins are a workspace of their own; natively they share the proxy's target directory.
@@ -9,7 +9,7 @@ PLUGINS := --manifest-path plugins/Cargo.toml --target-dir $(TARGET)
 EXAMPLES := $(wildcard examples/plugins/*/Cargo.toml)
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: plugins ## build the proxy with the built-in plugins inside
 	cargo build --release -p staunch
@@ -38,8 +38,11 @@ fuzz: plugins ## fuzz the parsers for a while
 bench: build ## measure the proxy beside others, for README's table: tests/bench
 	tests/bench/bench.py $(BENCH)
 
-microbench: plugins ## measure the parts of the request path
-	cargo bench --workspace
+microbench: plugins ## time the parts of the request path
+	cargo bench --workspace --bench '*'
+
+instructions: plugins ## count the instructions of a request, which may not be many more than accepted
+	tests/instructions/count.py --check
 
 examples: ## build the example plugins, in every language
 	examples/plugins/build

@@ -21,7 +21,7 @@ mod panic;
 mod passive;
 mod pick;
 pub mod retry;
-pub(crate) mod round_robin;
+pub mod round_robin;
 mod slow_start;
 mod window;
 

@@ -4,17 +4,18 @@ use crate::upstream::endpoint::{Endpoint, EndpointId};
 
 /// Smooth weighted round robin (nginx) over the endpoints that are ready.
 #[derive(Debug)]
-pub(crate) struct RoundRobin {
+pub struct RoundRobin {
     current: Vec<i64>,
 }
 
 impl RoundRobin {
-    pub(crate) fn new(endpoints: usize) -> Self {
+    /// `endpoints` is how many there are.
+    pub fn new(endpoints: usize) -> Self {
         Self { current: vec![0; endpoints] }
     }
 
     /// Picks among the endpoints of the first priority group that has one for which `usable` holds.
-    pub(crate) fn pick(&mut self, endpoints: &[Endpoint], usable: impl Fn(EndpointId) -> bool) -> Option<EndpointId> {
+    pub fn pick(&mut self, endpoints: &[Endpoint], usable: impl Fn(EndpointId) -> bool) -> Option<EndpointId> {
         self.pick_weighted(endpoints, |endpoint| endpoint.weight, usable)
     }
 
