@@ -34,7 +34,7 @@ const MAX_MESSAGE: usize = 1024;
 
 /// Whether a request is a call. gRPC-Web is not: what it expects is another protocol's answer.
 pub(crate) fn is_call(request: &RequestHead) -> bool {
-    request.method() == "POST" && request.fields.known(Known::ContentType).is_some_and(is_grpc)
+    request.has_method("POST") && request.fields.known(Known::ContentType).is_some_and(is_grpc)
 }
 
 fn is_grpc(content_type: &[u8]) -> bool {

@@ -98,7 +98,7 @@ impl Known {
             (19, Some(b'p')) => (Self::ProxyAuthorization, b"proxy-authorization"),
             _ => return Self::Other,
         };
-        if name.eq_ignore_ascii_case(spelled) { known } else { Self::Other }
+        if is_spelled(name, spelled) { known } else { Self::Other }
     }
 
     /// Whether the field concerns one connection only and is never forwarded (RFC 9110 section 7.6.1), or frames
@@ -120,11 +120,31 @@ impl Known {
     }
 }
 
+/// Whether a name is this one, which is as long and has letters in lower case, digits and hyphens only, in any case. Every
+/// name of every message is looked at, so eight bytes at a time.
+fn is_spelled(name: &[u8], spelled: &[u8]) -> bool {
+    const CASE: u64 = 0x2020_2020_2020_2020;
+    let (names, rest) = name.as_chunks::<8>();
+    let (spellings, last) = spelled.as_chunks::<8>();
+    // With this bit set, letters are in lower case, and no other byte but a control looks like a letter, a digit or a hyphen.
+    let same = |(name, spelled): (&[u8; 8], &[u8; 8])| u64::from_ne_bytes(*name) | CASE == u64::from_ne_bytes(*spelled);
+    names.iter().zip(spellings).all(same) && rest.eq_ignore_ascii_case(last) && !name.iter().any(u8::is_ascii_control)
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     name: Span,
     value: Span,
     known: Known,
+    /// Whether both stand in one line as HTTP/1 writes it: a colon and a space between them, CRLF behind.
+    is_line: bool,
+}
+
+impl Entry {
+    /// Whether it has this name, which is known as `known`.
+    fn is(&self, known: Known, name: &[u8], bytes: &[u8]) -> bool {
+        self.known == known && (known != Known::Other || self.name.of(bytes).eq_ignore_ascii_case(name))
+    }
 }
 
 /// One field, borrowed from its head.
@@ -151,9 +171,19 @@ impl Fields {
 
     /// Adds a field after all others.
     pub fn append(&mut self, name: &[u8], value: &[u8]) {
+        self.append_written(name, |out| out.extend_from_slice(value));
+    }
+
+    /// The same with the value that `write` adds to what it is given.
+    pub(in crate::http) fn append_written(&mut self, name: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
         let known = Known::of(name);
-        let (name, value) = (self.store(name), self.store(value));
-        self.entries.push(Entry { name, value, known });
+        let name = self.store(name);
+        self.bytes.extend_from_slice(b": ");
+        let start = self.bytes.len() as u32;
+        write(&mut self.bytes);
+        let value = Span { start, end: self.bytes.len() as u32 };
+        self.bytes.extend_from_slice(b"\r\n");
+        self.entries.push(Entry { name, value, known, is_line: true });
     }
 
     /// Takes in the bytes of a whole head, for which [`Span::locate`] then tells where its parts stand. The caller
@@ -165,16 +195,38 @@ impl Fields {
 
     /// Adds a field whose bytes were loaded.
     pub(in crate::http) fn append_loaded(&mut self, name: Span, value: Span, known: Known) {
-        self.entries.push(Entry { name, value, known });
+        let between = self.bytes.get(name.end as usize..value.start as usize);
+        let is_line = between == Some(b": ") && value.behind(&self.bytes).starts_with(b"\r\n");
+        self.entries.push(Entry { name, value, known, is_line });
+    }
+
+    /// Writes the fields of the kinds that `keep` wants, a line for each. Those that stand behind each other as they came
+    /// are copied in one go.
+    pub(in crate::http) fn write_lines(&self, out: &mut Vec<u8>, keep: impl Fn(Known) -> bool) {
+        let mut run = Span::default();
+        for entry in self.entries.iter().filter(|entry| keep(entry.known)) {
+            let line = Span { start: entry.name.start, end: entry.value.end + 2 };
+            match (entry.is_line, line.start == run.end) {
+                (true, true) => run.end = line.end,
+                (true, false) => out.extend_from_slice(std::mem::replace(&mut run, line).of(&self.bytes)),
+                (false, _) => {
+                    out.extend_from_slice(std::mem::take(&mut run).of(&self.bytes));
+                    for part in [entry.name.of(&self.bytes), b": ", entry.value.of(&self.bytes), b"\r\n"] {
+                        out.extend_from_slice(part);
+                    }
+                }
+            }
+        }
+        out.extend_from_slice(run.of(&self.bytes));
     }
 
     /// Gives a known field a value whose bytes were loaded: its first entry, or a new one after all others.
     pub(in crate::http) fn set_loaded(&mut self, known: Known, name: &[u8], value: Span) {
         match self.entries.iter_mut().find(|e| e.known == known) {
-            Some(entry) => entry.value = value,
+            Some(entry) => (entry.value, entry.is_line) = (value, false),
             None => {
                 let name = self.store(name);
-                self.entries.push(Entry { name, value, known });
+                self.entries.push(Entry { name, value, known, is_line: false });
             }
         }
     }
@@ -191,20 +243,24 @@ impl Fields {
 
     /// Replaces every value of a field with one, in the place of the first.
     pub fn set(&mut self, name: &[u8], value: &[u8]) {
-        let Some(first) = self.entries.iter().position(|e| e.name.of(&self.bytes).eq_ignore_ascii_case(name)) else {
+        let known = Known::of(name);
+        let Some(first) = self.entries.iter().position(|e| e.is(known, name, &self.bytes)) else {
             return self.append(name, value);
         };
-        self.entries[first].value = self.store(value);
+        let value = self.store(value);
+        let entry = &mut self.entries[first];
+        (entry.value, entry.is_line) = (value, false);
         let mut position = 0;
         let bytes = &self.bytes;
         self.entries.retain(|e| {
             position += 1;
-            position <= first + 1 || !e.name.of(bytes).eq_ignore_ascii_case(name)
+            position <= first + 1 || !e.is(known, name, bytes)
         });
     }
 
     pub fn remove(&mut self, name: &[u8]) {
-        self.retain(|field| !field.name.eq_ignore_ascii_case(name));
+        let (known, bytes) = (Known::of(name), &self.bytes);
+        self.entries.retain(|e| !e.is(known, name, bytes));
     }
 
     pub fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
@@ -302,6 +358,23 @@ impl RequestHead {
         self.received = Received::default();
     }
 
+    /// Whether this is the method, without looking at more of it than that takes.
+    pub fn has_method(&self, method: &str) -> bool {
+        self.method_bytes() == method.as_bytes()
+    }
+
+    pub(in crate::http) fn method_bytes(&self) -> &[u8] {
+        self.method.of(&self.fields.bytes)
+    }
+
+    pub(in crate::http) fn target_bytes(&self) -> &[u8] {
+        self.path_and_query.of(&self.fields.bytes)
+    }
+
+    pub(in crate::http) fn authority_bytes(&self) -> &[u8] {
+        self.authority.of(&self.fields.bytes)
+    }
+
     pub fn method(&self) -> &str {
         self.text(self.method)
     }
@@ -363,6 +436,13 @@ impl RequestHead {
         self.authority = self.fields.store(authority.as_bytes());
     }
 
+    /// Gives a known field the authority for its only value, behind all other fields.
+    pub(in crate::http) fn append_authority(&mut self, known: Known, name: &[u8]) {
+        self.fields.entries.retain(|e| e.known != known);
+        let Span { start, end } = self.authority;
+        self.fields.append_written(name, |out| out.extend_from_within(start as usize..end as usize));
+    }
+
     /// Says where the method stands in the loaded bytes. It is ASCII, as are the other two.
     pub(in crate::http) fn place_method(&mut self, method: Span) {
         self.method = method;
@@ -419,7 +499,46 @@ impl ResponseHead {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// The lines of fields, each written by itself.
+    fn one_by_one(fields: &Fields, keep: impl Fn(Known) -> bool) -> Vec<u8> {
+        let kept = fields.iter().filter(|field| keep(field.known));
+        kept.flat_map(|field| [field.name, b": ", field.value, b"\r\n"].concat()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn lines_are_the_same_whether_copied_together_or_one_by_one(
+            steps in prop::collection::vec((0usize..5, 0usize..4, 0u8..4), 0..30)
+        ) {
+            const NAMES: [&[u8]; 5] = [b"host", b"Content-Length", b"x-a", b"X-B", b"te"];
+            const RECEIVED: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nx-a:b \r\nX-B: c\r\n\r\n";
+            let mut fields = Fields::default();
+            fields.load(RECEIVED);
+            for (name, value) in [(16..20, 22..23), (25..28, 29..30), (33..36, 38..39)] {
+                let span = |at: std::ops::Range<u32>| Span { start: at.start, end: at.end };
+                let known = Known::of(&RECEIVED[name.start as usize..name.end as usize]);
+                fields.append_loaded(span(name), span(value), known);
+            }
+            for (name, length, what) in steps {
+                let (name, value) = (NAMES[name], &b"123"[..length]);
+                match what {
+                    0 => fields.append(name, value),
+                    1 => fields.set(name, value),
+                    2 => fields.remove(name),
+                    _ => fields.append_written(name, |out| out.extend_from_slice(value)),
+                }
+            }
+            for keep in [|_| true, |known: Known| !known.is_hop_by_hop(), |known| known == Known::Other] {
+                let mut out = Vec::new();
+                fields.write_lines(&mut out, keep);
+                prop_assert_eq!(out, one_by_one(&fields, keep));
+            }
+        }
+    }
 
     #[test]
     fn setting_a_field_replaces_every_value_in_the_place_of_the_first() {
@@ -439,7 +558,7 @@ mod tests {
         for name in ["Transfer-Encoding", "CONTENT-LENGTH", "te", "X-Forwarded-For", "Proxy-Authorization"] {
             assert_ne!(Known::of(name.as_bytes()), Known::Other, "{name}");
         }
-        for name in ["", "tf", "hosts", "content-lengthy", "x-forwarded-bar"] {
+        for name in ["", "tf", "hosts", "content-lengthy", "x-forwarded-bar", "content\rlength", "CONTENT\rLENGTH"] {
             assert_eq!(Known::of(name.as_bytes()), Known::Other, "{name}");
         }
     }

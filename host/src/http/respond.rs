@@ -75,7 +75,7 @@ pub(crate) async fn send(
     client.transport.latest = None;
     let mut body = page.map_or(&answer.body[..], |page| &page.body.0);
     let length = body.len() as u64;
-    let is_head = exchange.request.method() == "HEAD";
+    let is_head = exchange.request.has_method("HEAD");
     let encoding = match exchange.response.status {
         204 | 304 => Encoding::None,
         _ if is_head => Encoding::Described(length),

@@ -283,3 +283,12 @@ proptest! {
         prop_assert!(facts.client.is_some());
     }
 }
+
+#[test]
+fn an_address_is_written_as_the_standard_library_does() {
+    for address in ["0.0.0.0", "1.22.255.9", "100.10.99.200", "127.0.0.1", "::1", "2001:db8::ffff"] {
+        let mut out = Vec::new();
+        put_address(&mut out, address.parse().expect("an address"));
+        assert_eq!(out, address.as_bytes());
+    }
+}

@@ -11,6 +11,9 @@ use crate::http::head::{Fields, Known, RequestHead, ResponseHead, Version};
 /// What tells a client that waits for it to send its body (RFC 9110 section 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// Bytes that a head takes with a short body behind it.
+const USUAL: usize = 1024;
+
 /// How the body of a message that is sent is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
@@ -89,13 +92,13 @@ pub struct ResponseOptions<'a> {
 ///
 /// `expect` is not written: who sends the request to us is told to continue by us.
 pub fn encode_request(out: &mut Vec<u8>, head: &RequestHead, encoding: Encoding, options: RequestOptions<'_>) {
-    out.reserve(head.fields.size_hint() + 128);
-    let target = Some(head.path_and_query()).filter(|target| !target.is_empty()).unwrap_or("/");
-    put(out, [head.method().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"]);
+    out.reserve((head.fields.size_hint() + 128).max(USUAL));
+    let target = Some(head.target_bytes()).filter(|target| !target.is_empty()).unwrap_or(b"/");
+    put(out, [head.method_bytes(), b" ", target, b" HTTP/1.1\r\n"]);
 
     let own_host = head.fields.known(Known::Host).filter(|host| !host.is_empty());
-    let authority = Some(head.authority()).filter(|authority| !authority.is_empty());
-    let host = own_host.unwrap_or_else(|| authority.unwrap_or(options.fallback_host).as_bytes());
+    let authority = Some(head.authority_bytes()).filter(|authority| !authority.is_empty());
+    let host = own_host.or(authority).unwrap_or(options.fallback_host.as_bytes());
     put(out, [b"host: ", host, CRLF, b""]);
 
     put_fields(out, &head.fields, encoding, |known| !matches!(known, Known::Host | Known::Expect));
@@ -109,7 +112,7 @@ pub fn encode_request(out: &mut Vec<u8>, head: &RequestHead, encoding: Encoding,
 /// An empty reason phrase becomes the usual one. A response whose status allows no body says nothing of a length, and
 /// one whose body ends with the connection says so, whatever the options are.
 pub fn encode_response(out: &mut Vec<u8>, head: &ResponseHead, encoding: Encoding, options: ResponseOptions<'_>) {
-    out.reserve(head.fields.size_hint() + 160);
+    out.reserve((head.fields.size_hint() + 160).max(USUAL));
     let reason = Some(head.reason()).filter(|reason| !reason.is_empty());
     out.extend_from_slice(b"HTTP/1.1 ");
     put_decimal(out, u64::from(head.status));
@@ -179,6 +182,11 @@ impl BodyEncoder {
             }
             State::Chunked | State::UntilClose => Ok(b""),
         }
+    }
+
+    /// Whether the body's bytes are all that is sent of it.
+    pub fn is_unframed(&self) -> bool {
+        !matches!(self.state, State::Chunked)
     }
 
     /// Writes a run of body bytes with its framing.
@@ -278,12 +286,10 @@ fn is_bodiless(status: u16) -> bool {
 }
 
 fn put_fields(out: &mut Vec<u8>, fields: &Fields, encoding: Encoding, keep: impl Fn(Known) -> bool) {
-    for field in fields.iter() {
-        let announces_nothing = field.known == Known::Trailer && encoding != Encoding::Chunked;
-        if !field.known.is_hop_by_hop() && !announces_nothing && keep(field.known) {
-            put(out, [field.name, b": ", field.value, CRLF]);
-        }
-    }
+    fields.write_lines(out, |known| {
+        let announces_nothing = known == Known::Trailer && encoding != Encoding::Chunked;
+        !known.is_hop_by_hop() && !announces_nothing && keep(known)
+    });
 }
 
 fn put_framing(out: &mut Vec<u8>, encoding: Encoding) {
