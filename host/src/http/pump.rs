@@ -1,8 +1,8 @@
 //! Moves one body from one connection to another: out of one framing, into the other.
 //!
 //! What is received is sent from where it was received; only small pieces are copied, so that a head, a chunk's
-//! size and a short body leave in one write. Nothing more is read while something waits to be sent: that is all the
-//! back-pressure there is.
+//! size and a short body leave in one write. Of a long body that stays as it is, the rest passes from socket to socket
+//! through a pipe. Nothing more is read while something waits to be sent: that is all the back-pressure there is.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -10,13 +10,16 @@ use std::task::{Context, Poll, ready};
 use crate::filters::{BodyBroken, BodyChain};
 use crate::http::grpc;
 use crate::http::h1::{BadBody, BodyDecoder, BodyEncoder, WrongLength};
-use crate::net::{LARGE, SMALL, Transport};
+use crate::net::{LARGE, Pipe, ROOM, SMALL, Transport};
 
 /// Bodies' pieces up to this size are copied behind what is to be sent already: cheaper than a second buffer in
 /// the same system call.
 const COPIED: usize = 4 * 1024;
 /// Output that gathers before it is sent.
 const GATHERED: usize = 16 * 1024;
+
+/// Bytes of a body that have to be left, or to have passed where nobody knows its length, for a pipe to be worth it.
+const LONG: u64 = 32 * 1024;
 
 /// Bytes that one body may move before everybody else on the worker has had a turn: a fast transfer would otherwise hold
 /// it for megabytes at a time, which every short exchange beside it would have to wait for.
@@ -31,6 +34,7 @@ pub(crate) struct Pump {
     framing: usize,
     /// What the sink's framing wants behind them.
     behind: &'static [u8],
+    pipe: Through,
     /// Body bytes moved so far.
     pub(crate) moved: u64,
     /// How a gRPC call ended, if trailers told so.
@@ -39,6 +43,15 @@ pub(crate) struct Pump {
     ended: bool,
     /// Whether that has left.
     done: bool,
+}
+
+/// What a long body passes through.
+enum Through {
+    /// Nothing yet.
+    Buffer,
+    Pipe(Pipe),
+    /// There was no pipe to be had.
+    BufferOnly,
 }
 
 /// Why a body did not arrive.
@@ -92,6 +105,11 @@ impl Passage<'_> {
             replay.keep(data);
         }
     }
+
+    /// Whether somebody has to see the bytes.
+    fn is_looked_at(&self) -> bool {
+        self.chain.is_some() || self.replay.as_ref().is_some_and(|replay| replay.is_whole)
+    }
 }
 
 impl Replay {
@@ -111,7 +129,17 @@ impl Replay {
 
 impl Pump {
     pub(crate) fn new(encoder: BodyEncoder) -> Self {
-        Self { encoder, pending: 0, framing: 0, behind: b"", moved: 0, grpc_status: None, ended: false, done: false }
+        Self {
+            encoder,
+            pending: 0,
+            framing: 0,
+            behind: b"",
+            pipe: Through::Buffer,
+            moved: 0,
+            grpc_status: None,
+            ended: false,
+            done: false,
+        }
     }
 
     /// Sends body bytes that do not come from the source: what was kept of an earlier attempt.
@@ -149,6 +177,12 @@ impl Pump {
                 ready!(self.poll_pending(cx, from, to))?;
                 continue;
             }
+            if let Through::Pipe(pipe) = &mut self.pipe
+                && pipe.held() > 0
+            {
+                ready!(to.poll_drain_pipe(cx, pipe)).map_err(PumpError::Sink)?;
+                continue;
+            }
             if decoder.is_done() {
                 if !self.ended {
                     if let Some(chain) = &mut passage.chain {
@@ -168,6 +202,22 @@ impl Pump {
                 ready!(to.poll_flush(cx)).map_err(PumpError::Sink)?;
                 self.done = true;
                 return Poll::Ready(Ok(()));
+            }
+            if !passage.is_looked_at()
+                && let Some(most) = self.unframed(decoder, from, to)
+            {
+                ready!(to.poll_flush(cx)).map_err(PumpError::Sink)?;
+                if let Some(pipe) = self.pipe() {
+                    let taken = ready!(from.poll_fill_pipe(cx, pipe, most)).map_err(PumpError::Source)?;
+                    if taken == 0 {
+                        decoder.end_of_input().map_err(PumpError::Body)?;
+                    }
+                    decoder.advance(taken as u64);
+                    passage.receive(taken)?;
+                    self.moved += taken as u64;
+                    self.encoder.chunk(&mut to.output, taken).map_err(wrong_length)?;
+                    continue;
+                }
             }
             if passage.chain.is_some() && to.output.len() >= GATHERED {
                 ready!(to.poll_flush(cx)).map_err(PumpError::Sink)?;
@@ -195,6 +245,28 @@ impl Pump {
             if self.pending == 0 {
                 self.abandon(from);
             }
+        }
+    }
+
+    /// How many of the bytes that come next can pass without being looked at, if that is worth it.
+    fn unframed(&self, decoder: &BodyDecoder, from: &mut Transport, to: &mut Transport) -> Option<usize> {
+        let left = decoder.unframed()?;
+        let is_long = match &self.pipe {
+            Through::Buffer => decoder.remaining().unwrap_or(self.moved) >= LONG,
+            Through::Pipe(_) => true,
+            Through::BufferOnly => false,
+        };
+        let is_bare = self.encoder.is_unframed() && from.stream().is_bare() && to.stream().is_bare();
+        (is_long && is_bare && from.input.is_empty()).then(|| left.min(ROOM as u64) as usize)
+    }
+
+    fn pipe(&mut self) -> Option<&mut Pipe> {
+        if let Through::Buffer = self.pipe {
+            self.pipe = Pipe::take().map_or(Through::BufferOnly, Through::Pipe);
+        }
+        match &mut self.pipe {
+            Through::Pipe(pipe) => Some(pipe),
+            Through::Buffer | Through::BufferOnly => None,
         }
     }
 

@@ -2,13 +2,15 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::net::Pipe;
 use crate::net::message::{Accepted, Message, Opened};
 use crate::net::tls::Secured;
 
@@ -77,6 +79,35 @@ impl Stream {
             (Self::Rewound(rewound), parts) => rewound.stream.poll_write(cx, parts),
             (Self::Accepted(message), parts) => message.poll_write(cx, parts),
             (Self::Opened(message), parts) => message.poll_write(cx, parts),
+        }
+    }
+
+    /// Whether the system can move its bytes without anybody seeing them.
+    pub(crate) fn is_bare(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    /// Moves received bytes into a pipe; 0 is the end of the stream. Only for a bare one.
+    pub(crate) fn poll_fill(&self, cx: &mut Context<'_>, pipe: &mut Pipe, most: usize) -> Poll<io::Result<usize>> {
+        let Self::Tcp(stream) = self else { return Poll::Ready(Err(ErrorKind::Unsupported.into())) };
+        loop {
+            ready!(stream.poll_read_ready(cx))?;
+            match stream.try_io(Interest::READABLE, || pipe.fill(stream.as_fd(), most)) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                filled => return Poll::Ready(filled),
+            }
+        }
+    }
+
+    /// Sends what a pipe holds. Only for a bare one.
+    pub(crate) fn poll_drain(&self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+        let Self::Tcp(stream) = self else { return Poll::Ready(Err(ErrorKind::Unsupported.into())) };
+        loop {
+            ready!(stream.poll_write_ready(cx))?;
+            match stream.try_io(Interest::WRITABLE, || pipe.drain(stream.as_fd())) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                drained => return Poll::Ready(drained),
+            }
         }
     }
 
@@ -229,10 +260,19 @@ impl Rewound {
 
 /// For libraries that bring their own protocol along.
 impl AsyncRead for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let n = ready!(Self::poll_read(&mut self, cx, buffer.initialize_unfilled()))?;
-        buffer.advance(n);
-        Poll::Ready(Ok(()))
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            // These need no memory that has been written before: to write a large buffer for each small read costs more
+            // than the read.
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            other => {
+                let n = ready!(Self::poll_read(other, cx, buffer.initialize_unfilled()))?;
+                buffer.advance(n);
+                Poll::Ready(Ok(()))
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::net::{Buffer, Deadline, Pace, Stream};
+use crate::net::{Buffer, Deadline, Pace, Pipe, Stream};
 
 /// Bytes of output memory an idle connection may keep.
 const KEPT_OUTPUT: usize = 16 * 1024;
@@ -83,16 +83,44 @@ impl Transport {
     /// `TimedOut` when nothing came within `read_timeout` or before `latest`, or too little; `OutOfMemory` when `input` is
     /// full.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        match self.poll_receive(cx) {
-            Poll::Ready(result) => {
-                self.read_due = None;
-                if let (Some(paces), Ok(read)) = (&mut self.paces, &result) {
-                    paces[0].moved(*read, Instant::now);
-                }
-                Poll::Ready(result)
-            }
-            Poll::Pending => self.poll_read_due(cx).map(Err),
+        let polled = self.poll_receive(cx);
+        self.received(cx, polled)
+    }
+
+    /// The same with a pipe, of which [`Self::input`] sees nothing; for streams that are [bare](Stream::is_bare).
+    ///
+    /// # Errors
+    /// As [`Self::poll_fill`].
+    pub(crate) fn poll_fill_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        let polled = self.poll_watch_pipe(cx, pipe, most);
+        self.received(cx, polled)
+    }
+
+    /// The same without a time limit.
+    pub(crate) fn poll_watch_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        let n = ready!(self.stream.poll_fill(cx, pipe, most))?;
+        self.bytes_read += n as u64;
+        Poll::Ready(Ok(n))
+    }
+
+    /// Keeps the time of a read.
+    fn received(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let Poll::Ready(result) = polled else { return self.poll_read_due(cx).map(Err) };
+        self.read_due = None;
+        if let (Some(paces), Ok(read)) = (&mut self.paces, &result) {
+            paces[0].moved(*read, Instant::now);
         }
+        Poll::Ready(result)
     }
 
     /// Ready when the peer has sent nothing for too long, or too little.
@@ -118,19 +146,21 @@ impl Transport {
         self.poll_receive(cx)
     }
 
+    /// Reads into `input`, which has memory only while there is something in it.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.input.capacity() == 0 {
-            // Memory is taken only when there is something to put into it.
-            ready!(self.stream.poll_readable(cx))?;
-        }
         let space = self.input.space();
         if space.is_empty() {
             return Poll::Ready(Err(ErrorKind::OutOfMemory.into()));
         }
-        let n = ready!(self.stream.poll_read(cx, space))?;
-        self.input.received(n);
-        self.bytes_read += n as u64;
-        Poll::Ready(Ok(n))
+        let polled = self.stream.poll_read(cx, space);
+        match polled {
+            Poll::Ready(Ok(n @ 1..)) => {
+                self.input.received(n);
+                self.bytes_read += n as u64;
+            }
+            _ => self.input.release(),
+        }
+        polled
     }
 
     /// Whether anything waits to be sent.
@@ -169,7 +199,31 @@ impl Transport {
             (false, true) => &parts[..1],
             (false, false) => &parts[..],
         };
-        let written = match self.stream.poll_write(cx, parts) {
+        let of_head = head.len();
+        let polled = self.stream.poll_write(cx, parts);
+        let written = ready!(self.written(cx, polled))?;
+        let of_head = written.min(of_head);
+        self.sent += of_head;
+        if self.sent == self.output.len() {
+            self.output.clear();
+            self.sent = 0;
+        }
+        Poll::Ready(Ok(written - of_head))
+    }
+
+    /// Sends what a pipe holds, with nothing in [`Self::output`] before it.
+    ///
+    /// # Errors
+    /// As for any other write.
+    pub(crate) fn poll_drain_pipe(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+        debug_assert!(!self.has_output(), "the order of the bytes is kept");
+        let polled = self.stream.poll_drain(cx, pipe);
+        self.written(cx, polled)
+    }
+
+    /// Keeps the time of a write.
+    fn written(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let written = match polled {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
             Poll::Ready(result) => result?,
             Poll::Pending => return self.poll_write_due(cx).map(Err),
@@ -179,13 +233,7 @@ impl Transport {
             paces[1].moved(written, Instant::now);
         }
         self.bytes_written += written as u64;
-        let of_head = written.min(head.len());
-        self.sent += of_head;
-        if self.sent == self.output.len() {
-            self.output.clear();
-            self.sent = 0;
-        }
-        Poll::Ready(Ok(written - of_head))
+        Poll::Ready(Ok(written))
     }
 
     /// Ready when the peer has taken nothing for too long, or too little.
@@ -253,7 +301,7 @@ impl Transport {
         match self.poll_receive(cx) {
             Poll::Ready(Ok(1..)) => return Poll::Ready(Wake::Received),
             Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Wake::Ended),
-            Poll::Pending => self.input.release(),
+            Poll::Pending => {}
         }
         self.reading.poll(cx, due).map(|()| Wake::Late)
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::net::{Deadline, Transport};
+use crate::net::{Deadline, Pipe, ROOM, SMALL, Transport};
 
 /// Why a tunnel ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,9 @@ const TURN: u64 = 256 * 1024;
 struct Way {
     ended: bool,
     shut: bool,
+    /// More came than a buffer holds, and what follows passes through a pipe as long as that goes on.
+    is_busy: bool,
+    pipe: Option<Pipe>,
 }
 
 impl Way {
@@ -76,12 +79,34 @@ impl Way {
             }
             // Nothing stays behind within the stream while more is waited for.
             ready!(to.poll_flush(cx))?;
+            if let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held() > 0) {
+                ready!(to.poll_drain_pipe(cx, pipe))?;
+                continue;
+            }
             if self.ended {
                 ready!(to.poll_shutdown(cx))?;
                 self.shut = true;
                 continue;
             }
-            self.ended = ready!(from.poll_watch(cx))? == 0;
+            let came = match self.pipe_between(from, to) {
+                Some(pipe) => from.poll_watch_pipe(cx, pipe, ROOM),
+                None => from.poll_watch(cx),
+            };
+            if came.is_pending() {
+                // Silence holds nothing that others could use.
+                (self.is_busy, self.pipe) = (false, None);
+            }
+            let came = ready!(came)?;
+            (self.ended, self.is_busy) = (came == 0, came >= SMALL);
         }
+    }
+
+    fn pipe_between(&mut self, from: &mut Transport, to: &mut Transport) -> Option<&mut Pipe> {
+        if !self.is_busy {
+            self.pipe = None;
+        } else if self.pipe.is_none() && from.stream().is_bare() && to.stream().is_bare() {
+            self.pipe = Pipe::take();
+        }
+        self.pipe.as_mut()
     }
 }

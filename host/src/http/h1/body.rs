@@ -188,6 +188,22 @@ impl BodyDecoder {
         }
     }
 
+    /// Bytes that are to come and are nothing but body, at most: those of a body without framing of its own.
+    pub fn unframed(&self) -> Option<u64> {
+        match self.state {
+            State::Length(left) => Some(left),
+            State::UntilClose => Some(u64::MAX),
+            _ => None,
+        }
+    }
+
+    /// So many of them were taken elsewhere; no more than [`Self::unframed`] told.
+    pub fn advance(&mut self, taken: u64) {
+        if let State::Length(left) = self.state {
+            self.take(left, taken);
+        }
+    }
+
     fn fail(&mut self, why: BadBody) -> BadBody {
         self.state = State::Failed(why);
         why
