@@ -10,7 +10,7 @@ use crate::http::facts::{Exchange, Facts};
 use crate::plugins::behind::Behind;
 use crate::plugins::bindings::exports::staunch::plugin::{handover, lifecycle};
 use crate::plugins::clock::thread_cpu_time;
-use crate::plugins::engine::{MAX_TICKS_BETWEEN_LOOKS, TICK, Ticker};
+use crate::plugins::engine::{CALM_TICK, MAX_TICKS_BETWEEN_LOOKS, Ticker};
 use crate::plugins::error::{ConfigIssue, Fault, PluginError};
 use crate::plugins::faults::Cause;
 use crate::plugins::metrics::Cells;
@@ -27,11 +27,10 @@ pub(super) const SETUP_DEADLINE: Duration = Duration::from_millis(if cfg!(test) 
 /// CPU time of a `save`.
 pub(super) const SAVE_DEADLINE: Duration = Duration::from_millis(10);
 
-/// Ticks before a call is looked at for the first time. With one, a call that begins just before a tick would be
-/// looked at at once.
-const FIRST_LOOK: u64 = 2;
+/// Ticks before a call is looked at for the first time: the next one, wherever in a call it falls.
+const FIRST_LOOK: u64 = 1;
 /// The longest a call runs before that.
-const FIRST_LOOKS: Duration = TICK.saturating_mul(FIRST_LOOK as u32);
+const UNSEEN: Duration = CALM_TICK;
 
 /// Bytes the host copies from a guest in one call, arguments and results alike: a response body of 1 MiB and all the
 /// edits there may be.
@@ -217,7 +216,7 @@ impl<G> Instance<G> {
         let passed = began.elapsed();
         let state = self.store.data();
         let used = match state.budget.since {
-            Some(since) => passed.min(FIRST_LOOKS + thread_cpu_time().saturating_sub(since)),
+            Some(since) => passed.min(UNSEEN + thread_cpu_time().saturating_sub(since)),
             None => passed,
         };
         state.share.charge(used);
@@ -281,7 +280,7 @@ fn store(core: &Arc<UseCore>, worker: usize, loads: Option<Arc<Loads>>) -> Store
         if left.is_zero() {
             return Ok(UpdateDeadline::Interrupt);
         }
-        ticker.touch();
+        ticker.hurry();
         let ticks = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         Ok(UpdateDeadline::Continue(ticks.clamp(1, MAX_TICKS_BETWEEN_LOOKS)))
     });
