@@ -7,7 +7,7 @@ use std::process::Output;
 
 use tempfile::TempDir;
 
-use crate::harness::{Client, Program, Upstream, api, binary};
+use crate::harness::{Client, Program, Upstream, api, binary, eventually};
 
 /// Has `staunch run` keep compiled plugins in `folder`, for this endpoint.
 fn keeping(folder: &Path, endpoint: &Upstream) -> Program {
@@ -16,7 +16,13 @@ fn keeping(folder: &Path, endpoint: &Upstream) -> Program {
 
 /// Where the process has the code of its plugins from, one after the other.
 fn codes(program: &Program) -> Vec<String> {
-    let mut admin = Client::over(&program.folder().join("admin")).expect("an admin server");
+    let (path, mut admin) = (program.folder().join("admin"), None);
+    // It may answer a moment later than the listener.
+    eventually(|| {
+        admin = Client::over(&path).ok();
+        admin.is_some()
+    });
+    let mut admin = admin.expect("an admin server");
     let plugins: serde_json::Value = serde_json::from_slice(&admin.get("/api/plugins").body).expect("JSON");
     let plugins = plugins.as_array().expect("a list");
     plugins.iter().map(|plugin| plugin["code"].as_str().expect("a text").to_owned()).collect()

@@ -265,7 +265,9 @@ mod tests {
             [(vec![1; MANY - 1], false), (vec![1; MANY], true), ((1..=1000).collect::<Vec<u32>>(), false)]
         {
             let mut smooth = weighted(&weights);
-            (0..ROW).for_each(|_| drop(smooth.pick(&[])));
+            (0..ROW).for_each(|_| {
+                smooth.pick(&[]);
+            });
             assert_eq!(smooth.ladder.is_some(), is_in_order, "for {} endpoints", weights.len());
 
             smooth.penalize(0, 1);
