@@ -243,7 +243,9 @@ async fn admit(
     }
     match exchange::serve(site, client, exchange, &mut upload).await {
         // Where requests have streams of their own, nothing stands behind this one.
-        After::Discard if client.transport.stream().message().is_none() => discard(client.transport, &mut upload).await,
+        After::Discard if client.transport.stream().message().is_none() => {
+            Box::pin(discard(client.transport, &mut upload)).await
+        }
         after => after,
     }
 }
@@ -273,13 +275,18 @@ async fn read_head(site: &Site, transport: &mut Transport, exchange: &mut Exchan
                     return Ok(true);
                 }
                 Ok(None) => {}
-                Err(bad) => return Err(ExchangeError::BadRequest(bad)),
+                Err(bad) => {
+                    exchange.started = Instant::now();
+                    return Err(ExchangeError::BadRequest(bad));
+                }
             }
             if transport.input.len() == transport.input.capacity() {
                 transport.input.grow(2 * transport.input.capacity());
             }
             if transport.latest.is_none() {
-                transport.latest = Some(Instant::now() + site.server.client_header_timeout);
+                // Until all of it is there, a request has begun with its first bytes.
+                exchange.started = Instant::now();
+                transport.latest = Some(exchange.started + site.server.client_header_timeout);
             }
         }
         match transport.fill().await {

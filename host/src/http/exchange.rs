@@ -94,7 +94,7 @@ pub(crate) async fn serve(
             let idle = site.server.tunnel_timeout;
             // A tunnel may stay for days, and needs nothing of what is configured meanwhile.
             drop((site, route));
-            (sent.after, pass(client, response, idle).await.err())
+            (sent.after, Box::pin(pass(client, response, idle)).await.err())
         }
         // Nothing was sent yet: there is still an answer to give.
         Err(error) if sent.after.is_none() => {
@@ -139,7 +139,7 @@ async fn answer(
             return local(client, exchange, upload, &answer, page, sent).await.map(|()| Served::Answered);
         }
         if let Some(delay) = exchange.delay.take() {
-            hold(client, upload, delay, deadline).await?;
+            Box::pin(hold(client, upload, delay, deadline)).await?;
         }
     }
     if upload.has_body() {
@@ -186,7 +186,7 @@ async fn answer(
     }
     front::announce(exchange);
     let chain = match kind {
-        BodyKind::None if exchange.request.method() != "HEAD" => BodyChain::default(),
+        BodyKind::None if !exchange.request.has_method("HEAD") => BodyChain::default(),
         _ => route.response_bodies(exchange)?,
     };
     download(client, exchange, upload, response, kind, chain, reusable, sent).await.map(|()| Served::Answered)
@@ -251,11 +251,6 @@ async fn download(
     let mut decoder = decoder(endpoint, kind);
     let mut pump = Pump::new(BodyEncoder::new(encoding));
     let pumped = poll_fn(|cx| {
-        if (upload.is_over() || upload.is_received())
-            && let Err(fault) = watch(cx, client)
-        {
-            return Poll::Ready(Err(ExchangeError::Client(fault)));
-        }
         if !upload.is_over()
             && let Poll::Ready(Err(error)) = upload.poll(cx, client, endpoint)
         {
@@ -266,7 +261,11 @@ async fn download(
             }
         }
         let mut passage = Passage { chain: rewritten.then_some(&mut chain), ..Passage::default() };
-        pump.poll(cx, &mut decoder, endpoint, client, &mut passage).map_err(ExchangeError::Download)
+        let pumped = pump.poll(cx, &mut decoder, endpoint, client, &mut passage);
+        if pumped.is_pending() && (upload.is_over() || upload.is_received()) {
+            watch(cx, client).map_err(ExchangeError::Client)?;
+        }
+        pumped.map_err(ExchangeError::Download)
     })
     .await;
     sent.body = pump.moved;
@@ -283,8 +282,10 @@ async fn download(
         return Err(if late { ExchangeError::Deadline } else { error });
     }
     let quiet = endpoint.input.is_empty() && !endpoint.has_output() && upload.is_sent();
+    let ended = Instant::now();
+    exchange.ended = Some(ended);
     if reusable && quiet {
-        response.finish();
+        response.finish(ended);
     }
     sent.after = Some(if keep { After::Keep } else { over(client, upload) });
     Ok(())
@@ -331,7 +332,7 @@ async fn local(
     sent.after = Some(After::Abort);
     upload.discard_received(client.transport);
     let keep = client.keeps_alive && !client.worker.is_draining() && upload.is_discardable();
-    sent.body = respond::send(client, exchange, answer, page, keep).await?;
+    sent.body = Box::pin(respond::send(client, exchange, answer, page, keep)).await?;
     sent.after = Some(behind(keep, client.transport, upload));
     Ok(())
 }
@@ -365,7 +366,7 @@ pub(crate) async fn fail(
             | ExchangeError::Upstream(UpstreamError::Client(_))
     );
     let keep = client.keeps_alive && !theirs && !client.worker.is_draining() && upload.is_discardable();
-    match respond::send(client, exchange, &answer, page, keep).await {
+    match Box::pin(respond::send(client, exchange, &answer, page, keep)).await {
         Ok(body) => {
             sent.body = body;
             behind(keep, client.transport, upload)

@@ -70,6 +70,8 @@ pub struct Facts {
     pub send_to: Option<Arc<str>>,
     /// When the request's head was complete.
     pub started: Instant,
+    /// When all of its response was sent, if that is known.
+    pub(crate) ended: Option<Instant>,
     /// Whether any of the request may have reached an endpoint.
     pub is_sent: bool,
     /// Why something other than the route's own upstream answers, and what: `upstream`, `respond` or `file`.
@@ -136,6 +138,7 @@ impl Facts {
             delay: None,
             send_to: None,
             started: Instant::now(),
+            ended: None,
             is_sent: false,
             fallback: None,
             earlier_attempts: 0,
@@ -145,7 +148,7 @@ impl Facts {
         }
     }
 
-    /// Forgets one exchange for the next, but for the memory.
+    /// Forgets one exchange for the next, but for the memory. Who begins that one says when.
     pub fn reset(&mut self, client: Option<IpAddr>, secure: bool) {
         self.request.clear();
         self.response.clear();
@@ -156,7 +159,7 @@ impl Facts {
         self.tried.clear();
         self.appended.clear();
         (self.queued, self.delay, self.send_to) = (None, None, None);
-        self.started = Instant::now();
+        self.ended = None;
         (self.is_sent, self.fallback, self.earlier_attempts) = (false, None, 0);
         self.attempt = AttemptFacts::default();
         self.id = None;

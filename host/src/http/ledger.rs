@@ -5,6 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::time::Instant;
+
 use crate::http::error::ExchangeError;
 use crate::http::facts::Exchange;
 use crate::http::grpc;
@@ -58,7 +60,7 @@ impl Ledger {
         sent: u64,
         error: Option<&ExchangeError>,
     ) {
-        let duration = exchange.started.elapsed();
+        let duration = exchange.ended.unwrap_or_else(Instant::now).saturating_duration_since(exchange.started);
         let status = exchange.response.status;
         let failed_call = exchange.grpc_status.is_some_and(|code| grpc::as_http(code) >= 500);
         let broken = failed_call || error.is_some_and(ExchangeError::is_upstreams);

@@ -131,9 +131,14 @@ impl Worker {
         self.site.replace(site);
     }
 
-    /// The time for a `date` field.
+    /// The time for a `date` field, as of the latest [`tick`](Self::tick).
     pub(crate) fn date(&self) -> [u8; 29] {
-        *self.date.borrow_mut().now()
+        *self.date.borrow().latest()
+    }
+
+    /// Looks at the clock. Called a few times a second, so that not every response has to.
+    pub(crate) fn tick(&self) {
+        self.date.borrow_mut().now();
     }
 
     /// Whether connections end after the exchange they are in.
@@ -186,7 +191,7 @@ impl Worker {
         Seat { worker: self, number }
     }
 
-    /// Facts for a new exchange.
+    /// Facts for a new exchange. Who takes them says when it [started](Facts::started).
     pub(crate) fn take_exchange(&self, peer: &Peer) -> Exchange {
         let (client, secure) = (peer.ip(), peer.security.is_some());
         let mut exchange = match self.spare.borrow_mut().pop() {

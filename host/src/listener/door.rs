@@ -105,7 +105,7 @@ impl Door {
             && let Some(accepted) = &self.config.proxy_protocol
         {
             let from = peer.address;
-            stream = match announced::read(stream, &mut peer, accepted.timeout).await {
+            stream = match Box::pin(announced::read(stream, &mut peer, accepted.timeout)).await {
                 Ok(stream) => stream,
                 Err(error) => {
                     worker.site().ledger.metrics.proxy_headers_refused.increment();
@@ -137,7 +137,7 @@ impl Door {
             Leads::Tcp(relay) => {
                 let relay = relay.clone();
                 drop(self);
-                tcp::serve(relay, worker, stream, peer, place).await;
+                Box::pin(tcp::serve(relay, worker, stream, peer, place)).await;
             }
             // Datagrams are no connections.
             Leads::Udp(_) => {}

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,8 +27,10 @@ use crate::replaceable::Replaceable;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::{Metrics, Timeout, WorkerMetrics};
 
-/// How often balancers hear of the time.
+/// How often balancers hear of the time, and dates of responses are brought up to it.
 const TICK: Duration = Duration::from_millis(100);
+/// Tasks that run, while there are some to run, before the sockets are looked at again.
+const EVENTS: u32 = 256;
 /// How often idle upstream connections are looked through, in ticks.
 const SWEEP: u32 = 10;
 
@@ -91,15 +93,15 @@ struct Listening {
 impl Job {
     /// Serves until drained. `started` hears whether the listeners could be taken over.
     pub(crate) fn run(self, started: impl FnOnce(io::Result<()>)) -> End {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
+        let runtime =
+            Builder::new_current_thread().enable_all().event_interval(EVENTS).build_local(LocalOptions::default());
+        match runtime {
+            Ok(runtime) => runtime.block_on(self.serve(started)),
             Err(error) => {
                 started(Err(error));
-                return End::Drained;
+                End::Drained
             }
-        };
-        let local = LocalSet::new();
-        local.block_on(&runtime, self.serve(started))
+        }
     }
 
     async fn serve(self, started: impl FnOnce(io::Result<()>)) -> End {
@@ -317,6 +319,7 @@ async fn tick(worker: Rc<Worker>) {
     for count in 1u32.. {
         ticks.tick().await;
         let now = Instant::now();
+        worker.tick();
         if worker.admission.is_crowded() {
             worker.make_room();
         }

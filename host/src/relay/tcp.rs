@@ -111,6 +111,7 @@ pub(crate) async fn serve(relay: Rc<Relay>, worker: Rc<Worker>, stream: Stream, 
     seat.wake();
     let mut client = Transport::new(stream, relay.idle_timeout, relay.idle_timeout);
     let mut exchange = worker.take_exchange(&peer);
+    exchange.started = Instant::now();
     let (name, way) = relay.way(&mut client, site.server.client_header_timeout).await;
     let way = match way {
         Ok(way) => way,

@@ -342,6 +342,7 @@ impl Entry {
         let metrics = relay.metrics.clone();
         let _counted = metrics.opened();
         let mut exchange = sessions.worker.take_exchange(&Peer::at(session.client));
+        exchange.started = Instant::now();
         exchange.upstream = relay.upstream.name().clone();
         let error = loop {
             let opened = relay.upstream.open_datagrams(&mut exchange);

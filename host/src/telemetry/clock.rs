@@ -15,11 +15,18 @@ const LENGTH: usize = 29;
 
 impl HttpDate {
     pub fn new() -> Self {
-        Self { second: None, text: [b' '; LENGTH] }
+        let mut date = Self { second: None, text: [b' '; LENGTH] };
+        date.now();
+        date
     }
 
     pub fn now(&mut self) -> &[u8; LENGTH] {
         self.at(SystemTime::now())
+    }
+
+    /// The date that was written last.
+    pub fn latest(&self) -> &[u8; LENGTH] {
+        &self.text
     }
 
     /// The date of a given moment, within the years 1970 to 9999.

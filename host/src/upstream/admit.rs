@@ -51,7 +51,7 @@ impl Upstream {
                 Err(reason) => return Err(self.not_picked(reason)),
             },
         };
-        let waited = self.stand_in_line(sending, place, now).await;
+        let waited = Box::pin(self.stand_in_line(sending, place, now)).await;
         let done = Instant::now();
         sending.exchange.queued = Some(done - now);
         let (first, pass) = waited?;

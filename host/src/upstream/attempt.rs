@@ -89,7 +89,12 @@ impl Sending<'_> {
             loop {
                 // What was said before a write failed may be the answer (RFC 9112 section 9.5), so reading goes on.
                 let head = match self.poll_head(cx, endpoint) {
-                    Poll::Pending if unsent.is_none() => return Poll::Pending,
+                    Poll::Pending if unsent.is_none() => {
+                        if self.upload.is_received() {
+                            watch(cx, self.client).map_err(AttemptError::Client)?;
+                        }
+                        return Poll::Pending;
+                    }
                     Poll::Pending => Err(not_sent(unsent.take())),
                     Poll::Ready(head) => head,
                 };
@@ -117,7 +122,7 @@ impl Sending<'_> {
         .await
     }
 
-    /// Moves the request's body on, and looks whether the client is still there.
+    /// Moves the request's body on.
     fn poll_upload(
         &mut self,
         cx: &mut Context<'_>,
@@ -126,15 +131,11 @@ impl Sending<'_> {
     ) -> Result<(), AttemptError> {
         if !self.upload.is_over() {
             match self.upload.poll(cx, self.client, endpoint) {
-                Poll::Pending if !self.upload.is_received() => return Ok(()),
                 Poll::Pending | Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(UploadError::Client(fault))) => return Err(AttemptError::Client(fault)),
                 Poll::Ready(Err(UploadError::Rewriter(broken))) => return Err(AttemptError::Rewriter(broken)),
                 Poll::Ready(Err(UploadError::Endpoint(error))) => *unsent = Some(error),
             }
-        }
-        if self.upload.is_received() {
-            watch(cx, self.client).map_err(AttemptError::Client)?;
         }
         Ok(())
     }

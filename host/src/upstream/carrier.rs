@@ -30,9 +30,10 @@ impl Upstream {
         &self,
         sending: &mut Sending<'_>,
         endpoint: EndpointId,
-    ) -> Result<Connection, AttemptError> {
+        now: Instant,
+    ) -> Result<Box<Connection>, AttemptError> {
         for replaced in 0.. {
-            let carried = self.carrier(sending, endpoint).await;
+            let carried = self.carrier(sending, endpoint, now).await;
             let (mut connection, is_shared) =
                 carried.map_err(|(failure, cause)| AttemptError::Failed { failure, sent: false, cause })?;
             prepare_upgrade(sending, &mut connection);
@@ -58,14 +59,19 @@ impl Upstream {
     }
 
     /// Answers also whether others may be on the connection.
-    async fn carrier(&self, sending: &mut Sending<'_>, endpoint: EndpointId) -> Result<(Connection, bool), Failed> {
+    async fn carrier(
+        &self,
+        sending: &mut Sending<'_>,
+        endpoint: EndpointId,
+        now: Instant,
+    ) -> Result<(Box<Connection>, bool), Failed> {
         let config = &self.shared.config;
         let lane = &self.lanes[endpoint as usize];
         let made = lane.age();
         let is_http = !sending.opens;
         if is_http
             && config.protocol != UpstreamProtocol::Http2
-            && let Some(mut connection) = lane.take(self.keep, Instant::now())
+            && let Some(mut connection) = lane.take(self.keep, now)
         {
             let transport = &mut connection.transport;
             (transport.read_timeout, transport.write_timeout) = (config.read_timeout, config.send_timeout);
@@ -78,6 +84,17 @@ impl Upstream {
         if is_http && is_shared && self.keep.capacity > 0 {
             return Box::pin(self.shared_carrier(sending, endpoint)).await;
         }
+        Box::pin(self.fresh_carrier(sending, endpoint, made)).await
+    }
+
+    /// A connection that is made now.
+    async fn fresh_carrier(
+        &self,
+        sending: &mut Sending<'_>,
+        endpoint: EndpointId,
+        made: u64,
+    ) -> Result<(Box<Connection>, bool), Failed> {
+        let lane = &self.lanes[endpoint as usize];
         let Connected { stream, is_http2 } = self.dial(sending, endpoint).await?;
         if is_http2 {
             let link = self.link(lane, stream, made, sending.limits.max_head).await?;
@@ -87,7 +104,7 @@ impl Upstream {
     }
 
     /// A connection of one request at a time.
-    fn own(&self, stream: Stream, made: u64) -> Connection {
+    fn own(&self, stream: Stream, made: u64) -> Box<Connection> {
         let config = &self.shared.config;
         let counted = self.metrics.connection_opened();
         Connection::new(stream, config.read_timeout, config.send_timeout, Some(counted), made)
@@ -98,7 +115,7 @@ impl Upstream {
         &self,
         sending: &mut Sending<'_>,
         endpoint: EndpointId,
-    ) -> Result<(Connection, bool), Failed> {
+    ) -> Result<(Box<Connection>, bool), Failed> {
         let lane = &self.lanes[endpoint as usize];
         let due = Instant::now() + self.shared.config.connect_timeout;
         let due = sending.deadline.map_or(due, |deadline| deadline.min(due));
@@ -142,7 +159,7 @@ impl Upstream {
         Ok(link)
     }
 
-    async fn stream(&self, link: &Link, sending: &Sending<'_>) -> Result<Connection, Failed> {
+    async fn stream(&self, link: &Link, sending: &Sending<'_>) -> Result<Box<Connection>, Failed> {
         let config = &self.shared.config;
         // The place on it is taken before anything is waited for.
         let stream = link.open();

@@ -18,7 +18,7 @@ use crate::upstream::health::{EndpointState, Entered};
 use crate::upstream::links::Links;
 use crate::upstream::passive::window::Ticket;
 
-/// A connection to an endpoint.
+/// A connection to an endpoint. It is handed from one place to another several times for each request, and so is always boxed.
 pub(crate) struct Connection {
     pub(crate) transport: Transport,
     /// Exchanges it has carried before the current one.
@@ -39,9 +39,9 @@ impl Connection {
         send_timeout: Duration,
         counted: Option<OpenUpstreamConnection>,
         made: u64,
-    ) -> Self {
+    ) -> Box<Self> {
         let transport = Transport::new(stream, read_timeout, send_timeout);
-        Self { transport, exchanges: 0, read_before: 0, made, _counted: counted }
+        Box::new(Self { transport, exchanges: 0, read_before: 0, made, _counted: counted })
     }
 
     /// Whether anything came in the current exchange.
@@ -78,7 +78,7 @@ pub(crate) struct Lane {
 
 struct Idle {
     /// Until it is taken.
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     since: Instant,
 }
 
@@ -163,7 +163,7 @@ impl Lane {
     }
 
     /// The connection used last, unless it has been idle too long or is not silent any more.
-    pub(crate) fn take(&self, keep: Keep, now: Instant) -> Option<Connection> {
+    pub(crate) fn take(&self, keep: Keep, now: Instant) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         if keep.capacity == 0 {
             // Those of an earlier configuration may begin otherwise.
@@ -181,7 +181,7 @@ impl Lane {
 
     /// Keeps a connection whose exchange is over, unless it is old or there are enough. The one idle for longest
     /// makes room.
-    pub(crate) fn put(&self, mut connection: Connection, keep: Keep, now: Instant) {
+    pub(crate) fn put(&self, mut connection: Box<Connection>, keep: Keep, now: Instant) {
         connection.exchanges += 1;
         connection.read_before = connection.transport.bytes_read;
         if connection.exchanges >= keep.max_exchanges || keep.capacity == 0 || !self.keeps(connection.made) {

@@ -108,7 +108,7 @@ pub(crate) struct Upstream {
 
 /// A response whose head stands in the exchange and whose body is still to be read.
 pub(crate) struct Response {
-    pub(crate) connection: Connection,
+    pub(crate) connection: Box<Connection>,
     in_flight: InFlight,
     keep: Keep,
     /// Given back after the endpoint's place, so that who is called finds that one free.
@@ -149,10 +149,10 @@ impl Response {
         attempt::response_body(&mut self.connection.transport, exchange)
     }
 
-    /// Keeps the connection for the next exchange. For one whose response was read to its end.
-    pub(crate) fn finish(mut self) {
+    /// Keeps the connection for the next exchange. For one whose response was read to its end, which is `now`.
+    pub(crate) fn finish(mut self, now: Instant) {
         if self.connection.transport.stream().message().is_none() {
-            self.in_flight.lane().put(self.connection, self.keep, Instant::now());
+            self.in_flight.lane().put(self.connection, self.keep, now);
         }
     }
 
@@ -177,7 +177,7 @@ impl Response {
             }
         }
         if transport.input.is_empty() && !transport.has_output() {
-            self.finish();
+            self.finish(Instant::now());
         }
     }
 }
@@ -335,7 +335,7 @@ impl Upstream {
             sending.exchange.endpoint = in_flight.lane().address.clone();
             let panicked = self.panics(endpoint);
 
-            let ended = self.attempt(&mut sending, endpoint).await;
+            let ended = self.attempt(&mut sending, endpoint, now).await;
             let done = Instant::now();
             sending.exchange.attempt.response_time = ended.is_ok().then(|| done - now);
             let (outcome, sent) = match &ended {
@@ -390,7 +390,7 @@ impl Upstream {
             }
             self.offer(done);
             if !delay.is_zero() {
-                admit::wait::<()>(&mut sending, done + delay, |_| Poll::Pending).await?;
+                Box::pin(admit::wait::<()>(&mut sending, done + delay, |_| Poll::Pending)).await?;
             }
             now = Instant::now();
             if let Some(grant) = grant {

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Window<const KINDS: usize> {
     workers: Box<[Ring<KINDS>]>,
-    bucket: Duration,
+    /// Nanoseconds.
+    bucket: u64,
     start: Instant,
 }
 
@@ -35,6 +36,7 @@ impl<const KINDS: usize> Window<KINDS> {
     /// Remembers `buckets` lengths of time, the one that runs among them.
     pub(crate) fn new(workers: usize, buckets: usize, bucket: Duration, now: Instant) -> Self {
         let ring = || Ring((0..buckets).map(|_| [const { AtomicU64::new(0) }; KINDS]).collect());
+        let bucket = u64::try_from(bucket.as_nanos()).unwrap_or(u64::MAX).max(1);
         Self { workers: (0..workers).map(|_| ring()).collect(), bucket, start: now }
     }
 
@@ -62,8 +64,9 @@ impl<const KINDS: usize> Window<KINDS> {
 
     /// The bucket of a moment. Far enough from 0 that a bucket never used belongs to none.
     fn number(&self, now: Instant) -> u64 {
-        let passed = now.saturating_duration_since(self.start).as_nanos() / self.bucket.as_nanos().max(1);
-        (passed as u64 + 1) & COUNT
+        // Centuries fit.
+        let passed = now.saturating_duration_since(self.start).as_nanos() as u64 / self.bucket;
+        (passed + 1) & COUNT
     }
 }
 

@@ -183,11 +183,12 @@ impl Served<'_> {
         }
         let active = self.streams.enter();
         let (worker, peer) = (self.worker.clone(), self.peer.clone());
-        tokio::task::spawn_local(exchange(worker, peer, request, respond, active));
+        // Boxed: the runtime moves what it is given several times.
+        tokio::task::spawn_local(Box::pin(exchange(worker, peer, request, respond, active)));
     }
 }
 
-/// Serves one request. The future is boxed where it is spawned.
+/// Serves one request.
 async fn exchange(
     worker: Rc<Worker>,
     peer: Rc<Peer>,

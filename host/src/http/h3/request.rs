@@ -27,7 +27,7 @@ use crate::telemetry::metrics::Timeout;
 /// Bytes of a frame that are gathered beyond the longest head there may be: what one read brings, and more.
 const GATHERED: usize = 128 * 1024;
 
-/// Serves one request. The future is boxed where it is spawned.
+/// Serves one request.
 pub(super) async fn exchange(
     worker: Rc<Worker>,
     peer: Peer,

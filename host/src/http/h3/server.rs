@@ -246,7 +246,8 @@ impl Served<'_> {
             demands: self.origin.demands.clone(),
         };
         let active = self.requests.enter();
-        tokio::task::spawn_local(exchange(self.worker.clone(), peer, resolver, link, active));
+        // Boxed: the runtime moves what it is given several times.
+        tokio::task::spawn_local(Box::pin(exchange(self.worker.clone(), peer, resolver, link, active)));
     }
 }
 
