@@ -80,6 +80,9 @@ pub struct Facts {
     earlier_attempts: usize,
     /// How the latest attempt went: for the access log.
     pub attempt: AttemptFacts,
+    /// What a name is that is not known yet. Its own: the empty text of the standard library is one that all threads share, and
+    /// whose references they would count on one cache line.
+    nothing: Arc<str>,
     id: Option<[u8; 32]>,
     notes: Vec<(String, Vec<u8>)>,
 }
@@ -115,7 +118,7 @@ pub struct AttemptFacts {
 
 impl Facts {
     pub fn new(client: Option<IpAddr>, secure: bool) -> Self {
-        let nothing: Arc<str> = Arc::default();
+        let nothing: Arc<str> = Arc::from("");
         Self {
             request: RequestHead::default(),
             response: ResponseHead::default(),
@@ -130,7 +133,8 @@ impl Facts {
             demands: None,
             route: nothing.clone(),
             upstream: nothing.clone(),
-            endpoint: nothing,
+            endpoint: nothing.clone(),
+            nothing,
             key: None,
             tried: Vec::new(),
             appended: Vec::new(),
@@ -166,11 +170,11 @@ impl Facts {
         self.notes.clear();
         for text in [&mut self.route, &mut self.upstream] {
             if !text.is_empty() {
-                *text = Arc::default();
+                text.clone_from(&self.nothing);
             }
         }
         if !self.endpoint.is_empty() {
-            self.endpoint = Arc::default();
+            self.endpoint.clone_from(&self.nothing);
         }
     }
 
