@@ -34,7 +34,6 @@ pub(crate) enum Then<U = Rc<Upstream>> {
 }
 
 /// What came of a request.
-#[expect(clippy::large_enum_variant, reason = "the large one is what nearly every request comes to")]
 pub(crate) enum Forwarded<'r> {
     Response(Response),
     Answer(&'r LocalResponse),
