@@ -9,8 +9,8 @@ use std::io;
 #[cfg(target_os = "linux")]
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-/// Bytes that a pipe takes at once: what the system gives it without being asked.
-pub(crate) const ROOM: usize = 64 * 1024;
+/// Bytes that a pipe takes at once. The system gives 64 KiB without being asked, and more to who has not asked for too much.
+pub(crate) const ROOM: usize = 256 * 1024;
 
 /// A pipe of this worker's, which goes back to it when it is empty.
 #[cfg(target_os = "linux")]
@@ -32,10 +32,12 @@ struct Ends {
 impl Pipe {
     /// `None` when there can be no further one now: that is no reason to fail, as there is another way.
     pub(crate) fn take() -> Option<Self> {
-        use rustix::pipe::{PipeFlags, pipe_with};
+        use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
         let ends = spare::take().or_else(|| {
             let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+            // A smaller one does the same in more calls.
+            let _ = fcntl_setpipe_size(&write, ROOM);
             Some(Ends { read, write })
         });
         ends.map(|ends| Self { ends: Some(ends), held: 0 })
