@@ -16,6 +16,7 @@ use std::net::IpAddr;
 
 use crate::config::{self, TrustedProxies};
 use crate::http::facts::Facts;
+use crate::http::h1;
 use crate::http::head::{Field, Known, RequestHead};
 
 /// The trusted proxy that brought a request, and what it told.
@@ -149,13 +150,7 @@ fn put_address(out: &mut Vec<u8>, address: IpAddr) {
         if n > 0 {
             out.push(b'.');
         }
-        if octet >= 100 {
-            out.push(b'0' + octet / 100);
-        }
-        if octet >= 10 {
-            out.push(b'0' + octet / 10 % 10);
-        }
-        out.push(b'0' + octet % 10);
+        h1::put_decimal(out, octet.into());
     }
 }
 

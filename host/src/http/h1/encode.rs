@@ -323,7 +323,7 @@ fn put(out: &mut Vec<u8>, parts: [&[u8]; 4]) {
     }
 }
 
-fn put_decimal(out: &mut Vec<u8>, number: u64) {
+pub(in crate::http) fn put_decimal(out: &mut Vec<u8>, number: u64) {
     put_digits::<10>(out, number);
 }
 

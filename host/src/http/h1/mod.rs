@@ -24,6 +24,7 @@ mod tests;
 pub(crate) use body::may_trail;
 pub use body::{BadBody, BodyDecoder, Decoded};
 pub use connection::{expects_continue, request_keeps_alive, requested_upgrade, response_keeps_alive};
+pub(in crate::http) use encode::put_decimal;
 pub use encode::{
     BodyEncoder, CONTINUE, ConnectionOption, Encoding, RequestOptions, ResponseOptions, WrongLength, encode_request,
     encode_response, reason_phrase,
