@@ -14,7 +14,7 @@ use crate::plugins::cache::{CodeCache, Key};
 use crate::plugins::error::PluginError;
 use crate::plugins::inspect::{self, Inspected};
 use crate::plugins::instance::State;
-use crate::plugins::{builtin, engine, imports, load};
+use crate::plugins::{builtin, engine, imports, load, reexport};
 
 /// Compiles components for one engine.
 pub(super) struct Compiler {
@@ -105,11 +105,14 @@ impl Compiler {
         digest: String,
         cache: Option<&CodeCache>,
     ) -> Result<Compiled, PluginError> {
-        let binary = load::component(name, bytes)?;
-        let cache = cache.map(|cache| (cache, Key::of(&binary, &self.engine)));
+        let given = load::component(name, bytes)?;
+        let quicker = reexport::imported(&given);
+        let binary = quicker.as_deref().unwrap_or(&given);
+        let cache = cache.map(|cache| (cache, Key::of(binary, &self.engine)));
         let (component, origin) = match cache.and_then(|(cache, key)| cache.load(&key, &self.engine)) {
             Some(component) => (component, Origin::Cached),
-            None => (self.component(name, &binary)?, Origin::Compiled),
+            // What is wrong is to be told of the file that was given.
+            None => (self.component(name, binary).or_else(|_| self.component(name, &given))?, Origin::Compiled),
         };
         let inspected = inspect::component(name, &component)?;
         let pre = (self.linker.instantiate_pre(&component))

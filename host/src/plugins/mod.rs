@@ -39,6 +39,7 @@ mod load;
 mod metrics;
 mod names;
 mod rebuild;
+mod reexport;
 mod retry;
 mod rewriter;
 mod shared;
