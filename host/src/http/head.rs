@@ -24,21 +24,16 @@ pub struct Span {
 }
 
 impl Span {
+    /// From `start` up to `end`, of less than 4 GiB.
+    pub(in crate::http) fn new(start: usize, end: usize) -> Self {
+        Self { start: start as u32, end: end as u32 }
+    }
+
     /// Where `part` stands in `whole`, which it must be a slice of.
     pub(in crate::http) fn locate(whole: &[u8], part: &[u8]) -> Self {
         let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
         debug_assert!(start + part.len() <= whole.len());
         Self { start: start as u32, end: (start + part.len()) as u32 }
-    }
-
-    /// What stands before this part of `whole`.
-    pub(in crate::http) fn before(self, whole: &[u8]) -> &[u8] {
-        whole.get(..self.start as usize).unwrap_or_default()
-    }
-
-    /// What stands behind this part of `whole`.
-    pub(in crate::http) fn behind(self, whole: &[u8]) -> &[u8] {
-        whole.get(self.end as usize..).unwrap_or_default()
     }
 
     fn of(self, bytes: &[u8]) -> &[u8] {
@@ -75,30 +70,33 @@ pub enum Known {
 impl Known {
     /// Recognises a name in any case.
     pub fn of(name: &[u8]) -> Self {
-        let (known, spelled): (Self, &[u8]) = match (name.len(), name.first().map(u8::to_ascii_lowercase)) {
-            (2, _) => (Self::Te, b"te"),
-            (4, Some(b'h')) => (Self::Host, b"host"),
-            (4, Some(b'd')) => (Self::Date, b"date"),
-            (6, Some(b'e')) => (Self::Expect, b"expect"),
-            (7, Some(b't')) => (Self::Trailer, b"trailer"),
-            (7, Some(b'u')) => (Self::Upgrade, b"upgrade"),
-            (9, Some(b'f')) => (Self::Forwarded, b"forwarded"),
-            (10, Some(b'c')) => (Self::Connection, b"connection"),
-            (10, Some(b'k')) => (Self::KeepAlive, b"keep-alive"),
-            (11, Some(b'r')) => (Self::RetryAfter, b"retry-after"),
-            (12, Some(b'c')) => (Self::ContentType, b"content-type"),
-            (14, Some(b'c')) => (Self::ContentLength, b"content-length"),
-            (14, Some(b'h')) => (Self::Http2Settings, b"http2-settings"),
-            (15, Some(b'x')) => (Self::XForwardedFor, b"x-forwarded-for"),
-            (16, Some(b'x')) => (Self::XForwardedHost, b"x-forwarded-host"),
-            (16, Some(b'p')) => (Self::ProxyConnection, b"proxy-connection"),
-            (17, Some(b't')) => (Self::TransferEncoding, b"transfer-encoding"),
-            (17, Some(b'x')) => (Self::XForwardedProto, b"x-forwarded-proto"),
-            (18, Some(b'p')) => (Self::ProxyAuthenticate, b"proxy-authenticate"),
-            (19, Some(b'p')) => (Self::ProxyAuthorization, b"proxy-authorization"),
-            _ => return Self::Other,
-        };
-        if is_spelled(name, spelled) { known } else { Self::Other }
+        match (name.len(), name.first().map_or(0, u8::to_ascii_lowercase)) {
+            (2, b't') if is(name, b"te") => Self::Te,
+            (4, b'd') if is(name, b"date") => Self::Date,
+            (4, b'h') if is(name, b"host") => Self::Host,
+            (6, b'e') if is(name, b"expect") => Self::Expect,
+            (7, b't') if is(name, b"trailer") => Self::Trailer,
+            (7, b'u') if is(name, b"upgrade") => Self::Upgrade,
+            (9, b'f') if is(name, b"forwarded") => Self::Forwarded,
+            (10, b'c') if is(name, b"connection") => Self::Connection,
+            (10, b'k') if is(name, b"keep-alive") => Self::KeepAlive,
+            (11, b'r') if is(name, b"retry-after") => Self::RetryAfter,
+            (12, b'c') if is(name, b"content-type") => Self::ContentType,
+            (14, b'c') if is(name, b"content-length") => Self::ContentLength,
+            (14, b'h') if is(name, b"http2-settings") => Self::Http2Settings,
+            (15, b'x') if is(name, b"x-forwarded-for") => Self::XForwardedFor,
+            (16, b'p') if is(name, b"proxy-connection") => Self::ProxyConnection,
+            (16, b'x') if is(name, b"x-forwarded-host") => Self::XForwardedHost,
+            (17, b't') if is(name, b"transfer-encoding") => Self::TransferEncoding,
+            (17, b'x') if is(name, b"x-forwarded-proto") => Self::XForwardedProto,
+            (18, b'p') if is(name, b"proxy-authenticate") => Self::ProxyAuthenticate,
+            (19, b'p') if is(name, b"proxy-authorization") => Self::ProxyAuthorization,
+            _ => Self::Other,
+        }
+    }
+
+    fn bit(self) -> u32 {
+        1 << self as u32
     }
 
     /// Whether the field concerns one connection only and is never forwarded (RFC 9110 section 7.6.1), or frames
@@ -120,15 +118,33 @@ impl Known {
     }
 }
 
-/// Whether a name is this one, which is as long and has letters in lower case, digits and hyphens only, in any case. Every
-/// name of every message is looked at, so eight bytes at a time.
-fn is_spelled(name: &[u8], spelled: &[u8]) -> bool {
-    const CASE: u64 = 0x2020_2020_2020_2020;
-    let (names, rest) = name.as_chunks::<8>();
-    let (spellings, last) = spelled.as_chunks::<8>();
-    // With this bit set, letters are in lower case, and no other byte but a control looks like a letter, a digit or a hyphen.
-    let same = |(name, spelled): (&[u8; 8], &[u8; 8])| u64::from_ne_bytes(*name) | CASE == u64::from_ne_bytes(*spelled);
-    names.iter().zip(spellings).all(same) && rest.eq_ignore_ascii_case(last) && !name.iter().any(u8::is_ascii_control)
+/// Whether a name is this one, which has letters in lower case, digits and hyphens only, in any case. Every name of every
+/// message is looked at, so up to eight bytes at a time.
+#[inline(always)]
+fn is<const N: usize>(name: &[u8], spelled: &[u8; N]) -> bool {
+    let Ok(name) = <&[u8; N]>::try_from(name) else { return false };
+    match N {
+        0..4 => is_part::<2>(name, spelled, 0) && is_part::<2>(name, spelled, N - 2),
+        4..8 => is_part::<4>(name, spelled, 0) && is_part::<4>(name, spelled, N - 4),
+        // Of the last eight, some have been looked at already.
+        _ => (0..N / 8).all(|eight| is_part::<8>(name, spelled, 8 * eight)) && is_part::<8>(name, spelled, N - 8),
+    }
+}
+
+/// The same of `W` bytes.
+#[inline(always)]
+fn is_part<const W: usize>(name: &[u8], spelled: &[u8], at: usize) -> bool {
+    let (Some(name), Some(spelled)) = (word::<W>(name, at), word::<W>(spelled, at)) else { return false };
+    // The bit that makes capitals small, for each byte that is a letter.
+    let case = (spelled & 0x4040_4040_4040_4040) >> 1;
+    name | case == spelled
+}
+
+#[inline(always)]
+fn word<const W: usize>(bytes: &[u8], at: usize) -> Option<u64> {
+    let mut word = [0; 8];
+    *word.first_chunk_mut::<W>()? = *bytes.get(at..)?.first_chunk::<W>()?;
+    Some(u64::from_le_bytes(word))
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -161,12 +177,25 @@ pub struct Field<'a> {
 pub struct Fields {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
+    /// A bit for each kind of field that was added since there was none. Most questions are about one that was not.
+    kinds: u32,
 }
 
 impl Fields {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
+        self.kinds = 0;
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.kinds |= entry.known.bit();
+        self.entries.push(entry);
+    }
+
+    /// Whether there may be a field of this kind.
+    fn may_have(&self, known: Known) -> bool {
+        self.kinds & known.bit() != 0
     }
 
     /// Adds a field after all others.
@@ -183,7 +212,7 @@ impl Fields {
         write(&mut self.bytes);
         let value = Span { start, end: self.bytes.len() as u32 };
         self.bytes.extend_from_slice(b"\r\n");
-        self.entries.push(Entry { name, value, known, is_line: true });
+        self.push(Entry { name, value, known, is_line: true });
     }
 
     /// Takes in the bytes of a whole head, for which [`Span::locate`] then tells where its parts stand. The caller
@@ -193,11 +222,9 @@ impl Fields {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Adds a field whose bytes were loaded.
-    pub(in crate::http) fn append_loaded(&mut self, name: Span, value: Span, known: Known) {
-        let between = self.bytes.get(name.end as usize..value.start as usize);
-        let is_line = between == Some(b": ") && value.behind(&self.bytes).starts_with(b"\r\n");
-        self.entries.push(Entry { name, value, known, is_line });
+    /// Adds a field whose bytes were loaded. `is_line`: with a colon and a space between them, and CRLF behind.
+    pub(in crate::http) fn append_loaded(&mut self, name: Span, value: Span, known: Known, is_line: bool) {
+        self.push(Entry { name, value, known, is_line });
     }
 
     /// Writes the fields of the kinds that `keep` wants, a line for each. Those that stand behind each other as they came
@@ -226,13 +253,16 @@ impl Fields {
             Some(entry) => (entry.value, entry.is_line) = (value, false),
             None => {
                 let name = self.store(name);
-                self.entries.push(Entry { name, value, known, is_line: false });
+                self.push(Entry { name, value, known, is_line: false });
             }
         }
     }
 
     /// Where the first value of a known field stands.
     pub(in crate::http) fn span(&self, known: Known) -> Option<Span> {
+        if !self.may_have(known) {
+            return None;
+        }
         self.entries.iter().find(|e| e.known == known).map(|e| e.value)
     }
 
@@ -244,9 +274,11 @@ impl Fields {
     /// Replaces every value of a field with one, in the place of the first.
     pub fn set(&mut self, name: &[u8], value: &[u8]) {
         let known = Known::of(name);
-        let Some(first) = self.entries.iter().position(|e| e.is(known, name, &self.bytes)) else {
-            return self.append(name, value);
+        let first = match self.may_have(known) {
+            true => self.entries.iter().position(|e| e.is(known, name, &self.bytes)),
+            false => None,
         };
+        let Some(first) = first else { return self.append(name, value) };
         let value = self.store(value);
         let entry = &mut self.entries[first];
         (entry.value, entry.is_line) = (value, false);
@@ -260,7 +292,9 @@ impl Fields {
 
     pub fn remove(&mut self, name: &[u8]) {
         let (known, bytes) = (Known::of(name), &self.bytes);
-        self.entries.retain(|e| !e.is(known, name, bytes));
+        if self.kinds & known.bit() != 0 {
+            self.entries.retain(|e| !e.is(known, name, bytes));
+        }
     }
 
     pub fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
@@ -291,7 +325,8 @@ impl Fields {
     }
 
     pub fn all_known(&self, known: Known) -> impl Iterator<Item = &[u8]> {
-        self.entries.iter().filter(move |e| e.known == known).map(|e| e.value.of(&self.bytes))
+        let entries = if self.may_have(known) { &self.entries[..] } else { &[] };
+        entries.iter().filter(move |e| e.known == known).map(|e| e.value.of(&self.bytes))
     }
 
     pub fn len(&self) -> usize {
@@ -438,7 +473,9 @@ impl RequestHead {
 
     /// Gives a known field the authority for its only value, behind all other fields.
     pub(in crate::http) fn append_authority(&mut self, known: Known, name: &[u8]) {
-        self.fields.entries.retain(|e| e.known != known);
+        if self.fields.may_have(known) {
+            self.fields.entries.retain(|e| e.known != known);
+        }
         let Span { start, end } = self.authority;
         self.fields.append_written(name, |out| out.extend_from_within(start as usize..end as usize));
     }
@@ -518,10 +555,12 @@ mod tests {
             const RECEIVED: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nx-a:b \r\nX-B: c\r\n\r\n";
             let mut fields = Fields::default();
             fields.load(RECEIVED);
-            for (name, value) in [(16..20, 22..23), (25..28, 29..30), (33..36, 38..39)] {
+            for (name, value, is_line) in
+                [(16..20, 22..23, true), (25..28, 29..30, false), (33..36, 38..39, true)]
+            {
                 let span = |at: std::ops::Range<u32>| Span { start: at.start, end: at.end };
                 let known = Known::of(&RECEIVED[name.start as usize..name.end as usize]);
-                fields.append_loaded(span(name), span(value), known);
+                fields.append_loaded(span(name), span(value), known, is_line);
             }
             for (name, length, what) in steps {
                 let (name, value) = (NAMES[name], &b"123"[..length]);

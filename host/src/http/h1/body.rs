@@ -298,16 +298,9 @@ impl BodyDecoder {
         }
         self.section.extend_from_slice(b"\r\n");
         let section = std::mem::take(&mut self.section);
-        let mut space = [httparse::EMPTY_HEADER; MAX_TRAILERS];
-        let Ok(httparse::Status::Complete((length, parsed))) = httparse::parse_headers(&section, &mut space) else {
-            return Err(BadBody::Trailers);
-        };
-        if length != section.len() {
-            return Err(BadBody::Trailers);
-        }
         let mut trailers = Fields::default();
         trailers.load(&section);
-        section::load_fields(&mut trailers, &section, parsed).map_err(|_| BadBody::Trailers)?;
+        section::read_fields(&mut trailers, &section, 0, MAX_TRAILERS).map_err(|_| BadBody::Trailers)?;
         trailers.retain(may_trail);
         self.trailers = Some(trailers).filter(|trailers| !trailers.is_empty());
         Ok(())

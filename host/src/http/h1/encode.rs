@@ -324,7 +324,14 @@ fn put(out: &mut Vec<u8>, parts: [&[u8]; 4]) {
 }
 
 pub(in crate::http) fn put_decimal(out: &mut Vec<u8>, number: u64) {
-    put_digits::<10>(out, number);
+    let digit = |of: u64| b'0' + (of % 10) as u8;
+    match number {
+        // Statuses, and the parts of addresses.
+        0..10 => out.push(digit(number)),
+        10..100 => out.extend_from_slice(&[digit(number / 10), digit(number)]),
+        100..1000 => out.extend_from_slice(&[digit(number / 100), digit(number / 10), digit(number)]),
+        _ => put_digits::<10>(out, number),
+    }
 }
 
 fn put_hexadecimal(out: &mut Vec<u8>, number: u64) {

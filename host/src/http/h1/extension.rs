@@ -5,7 +5,7 @@
 //! A reader that takes any bytes up to the next CRLF and one that takes a bare LF for the end of a line, or a quoted
 //! string for something that may hold a line's end, see different chunks.
 
-use crate::http::h1::parse::is_token_byte;
+use crate::http::h1::section::is_token_byte;
 
 /// Where in `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` the next byte stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

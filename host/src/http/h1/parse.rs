@@ -1,12 +1,10 @@
 //! Reads the heads of requests and responses (RFC 9112 sections 2 to 5).
 //!
-//! A head is searched for its end, parsed, checked and copied once into the head it is read into. Nothing is
+//! A head is searched for its end, copied once into the head it is read into, and then read line by line. Nothing is
 //! allocated once that has grown to the usual size. A head that is refused is not looked at again: the connection
 //! it came on is out of step and has to be closed.
 
-use std::mem::MaybeUninit;
-
-use crate::http::h1::section::BARE_LINE_FEED;
+use crate::http::h1::section::{BARE_LINE_FEED, BadFields, is_text_byte, is_token_byte};
 use crate::http::h1::target::{self, PathAndQuery, is_authority};
 use crate::http::h1::{Limits, connection, section};
 use crate::http::head::{Fields, Known, RequestHead, ResponseHead, Span, Version, tokens};
@@ -20,9 +18,6 @@ pub(crate) const MAX_METHOD: usize = 32;
 
 /// Bytes of ` HTTP/1.1` and CRLF, with the space after the method.
 const REQUEST_LINE_REST: usize = 12;
-
-/// Fields that are parsed without an allocation.
-const USUAL_FIELDS: usize = 128;
 
 /// Why a client's request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +40,15 @@ impl BadRequest {
     }
 }
 
+impl From<BadFields> for BadRequest {
+    fn from(bad: BadFields) -> Self {
+        match bad {
+            BadFields::TooMany => Self::new(431, "too many fields"),
+            BadFields::Malformed(reason) => Self::malformed(reason),
+        }
+    }
+}
+
 /// Why an endpoint's response is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
@@ -56,6 +60,15 @@ pub struct BadResponse {
 impl BadResponse {
     pub(super) fn new(reason: &'static str) -> Self {
         Self { reason }
+    }
+}
+
+impl From<BadFields> for BadResponse {
+    fn from(bad: BadFields) -> Self {
+        match bad {
+            BadFields::TooMany => Self::new("too many fields"),
+            BadFields::Malformed(reason) => Self::new(reason),
+        }
     }
 }
 
@@ -79,17 +92,7 @@ pub fn parse_request(buffer: &[u8], limits: &Limits, head: &mut RequestHead) -> 
         check_unfinished(input, room, limits)?;
         return if input.len() < room { Ok(None) } else { Err(BadRequest::new(431, "the head is too long")) };
     };
-    let whole = &input[..length];
-    with_space(limits.max_fields, whole, |space| {
-        let mut request = httparse::Request::new(&mut []);
-        match request.parse_with_uninit_headers(whole, space) {
-            Ok(httparse::Status::Complete(end)) if end == length => Some(read_request(&request, whole, limits, head)),
-            Ok(_) => Some(Err(BadRequest::malformed(BARE_LINE_FEED))),
-            Err(httparse::Error::TooManyHeaders) => None,
-            Err(error) => Some(Err(explain(error, section::first_line(whole).unwrap_or(whole), limits))),
-        }
-    })
-    .unwrap_or(Err(BadRequest::new(431, "too many fields")))?;
+    read_request(&input[..length], limits, head)?;
     Ok(Some(skipped + length))
 }
 
@@ -118,17 +121,7 @@ pub fn parse_response(buffer: &[u8], limits: &Limits, head: &mut ResponseHead) -
             false => Err(BadResponse::new("the head is too long")),
         };
     };
-    let whole = &input[..length];
-    with_space(limits.max_fields, whole, |space| {
-        let mut response = httparse::Response::new(&mut []);
-        match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, whole, space) {
-            Ok(httparse::Status::Complete(end)) if end == length => Some(read_response(&response, whole, head)),
-            Ok(_) => Some(Err(BadResponse::new(BARE_LINE_FEED))),
-            Err(httparse::Error::TooManyHeaders) => None,
-            Err(error) => Some(Err(BadResponse::new(describe(error)))),
-        }
-    })
-    .unwrap_or(Err(BadResponse::new("too many fields")))?;
+    read_response(&input[..length], limits, head)?;
     Ok(Some(length))
 }
 
@@ -137,22 +130,6 @@ fn room(limits: &Limits) -> usize {
     // Spans count in 32 bits, and what is changed later is stored behind what was received.
     const MOST: usize = 1 << 30;
     limits.max_head.min(MOST)
-}
-
-/// Parses `whole` with space for as many fields as it may have. `parse` answers `None` when it has more.
-fn with_space<'b, T>(
-    max_fields: usize,
-    whole: &'b [u8],
-    mut parse: impl for<'h> FnMut(&'h mut [MaybeUninit<httparse::Header<'b>>]) -> Option<T>,
-) -> Option<T> {
-    let parsed = parse(&mut [const { MaybeUninit::uninit() }; USUAL_FIELDS][..max_fields.min(USUAL_FIELDS)]);
-    if parsed.is_some() || max_fields <= USUAL_FIELDS {
-        return parsed;
-    }
-    let mut space = Vec::new();
-    // The shortest field has four bytes.
-    space.resize_with(max_fields.min(whole.len() / 4), MaybeUninit::uninit);
-    parse(&mut space)
 }
 
 /// Bytes before a request line; `None` when nothing else is there yet.
@@ -193,95 +170,75 @@ fn check_unfinished(input: &[u8], room: usize, limits: &Limits) -> Result<(), Ba
 }
 
 fn check_request_line(line: &[u8], limits: &Limits) -> Result<(), BadRequest> {
-    let mut request = httparse::Request::new(&mut []);
-    request.parse(line).map_err(|error| explain(error, line, limits))?;
-    read_request_line(&request, limits).map(|_| ())
-}
-
-/// Puts a parser's complaint about a request in our words, after looking for faults that have a status of their own.
-fn explain(error: httparse::Error, line: &[u8], limits: &Limits) -> BadRequest {
-    let line = line.strip_suffix(b"\r\n").unwrap_or(line);
-    let mut parts = line.splitn(2, |&b| b == b' ');
-    let (method, rest) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    if method.len() > MAX_METHOD && method.iter().all(|&b| is_token_byte(b)) {
-        return BadRequest::new(501, "the method is too long");
-    }
-    if rest.len() > limits.max_target.saturating_add(REQUEST_LINE_REST) {
-        return BadRequest::new(414, "the request line is too long");
-    }
-    let version = rest.iter().position(|&b| b == b' ').map(|space| &rest[space + 1..]);
-    match (error, version) {
-        (httparse::Error::Version, Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]))
-            if major.is_ascii_digit() && minor.is_ascii_digit() =>
-        {
-            BadRequest::new(505, "a version other than HTTP/1.0 and HTTP/1.1")
-        }
-        _ => BadRequest::malformed(describe(error)),
-    }
-}
-
-fn describe(error: httparse::Error) -> &'static str {
-    match error {
-        httparse::Error::HeaderName => "a malformed field name",
-        httparse::Error::HeaderValue => "a malformed field value",
-        httparse::Error::NewLine => BARE_LINE_FEED,
-        httparse::Error::Status => "a malformed status line",
-        httparse::Error::Token => "a malformed request line",
-        httparse::Error::TooManyHeaders => "too many fields",
-        httparse::Error::Version => "a malformed HTTP version",
-    }
+    RequestLine::read(line, limits).map(|_| ())
 }
 
 struct RequestLine<'a> {
-    method: &'a str,
+    method: &'a [u8],
     target: target::Target<'a>,
     version: Version,
 }
 
-fn read_request_line<'a>(request: &httparse::Request<'_, 'a>, limits: &Limits) -> Result<RequestLine<'a>, BadRequest> {
-    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
-        return Err(BadRequest::malformed("a malformed request line"));
-    };
-    if method.len() > MAX_METHOD {
-        return Err(BadRequest::new(501, "the method is too long"));
+impl<'a> RequestLine<'a> {
+    /// Reads a line with its CRLF (RFC 9112 section 3).
+    fn read(line: &'a [u8], limits: &Limits) -> Result<Self, BadRequest> {
+        const MALFORMED: BadRequest = BadRequest { status: 400, reason: "a malformed request line" };
+        let line = line.strip_suffix(b"\r\n").ok_or(BadRequest::malformed(BARE_LINE_FEED))?;
+        let length = line.iter().position(|&byte| !is_token_byte(byte)).unwrap_or(line.len());
+        let (method, rest) = line.split_at(length);
+        if method.len() > MAX_METHOD {
+            return Err(BadRequest::new(501, "the method is too long"));
+        }
+        let Some((b' ', rest)) = rest.split_first() else { return Err(MALFORMED) };
+        if rest.len() > limits.max_target.saturating_add(REQUEST_LINE_REST) {
+            return Err(BadRequest::new(414, "the request line is too long"));
+        }
+        let (target, version) = rest.split_at(memchr::memchr(b' ', rest).ok_or(MALFORMED)?);
+        if method.is_empty() || target.is_empty() {
+            return Err(MALFORMED);
+        }
+        let version = match version {
+            b" HTTP/1.1" => Version::Http11,
+            b" HTTP/1.0" => Version::Http10,
+            [b' ', b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+                return Err(BadRequest::new(505, "a version other than HTTP/1.0 and HTTP/1.1"));
+            }
+            _ => return Err(BadRequest::malformed("a malformed HTTP version")),
+        };
+        if target.len() > limits.max_target {
+            return Err(BadRequest::new(414, "the target is too long"));
+        }
+        if method == b"CONNECT" {
+            return Err(BadRequest::new(501, "CONNECT is for forward proxies"));
+        }
+        let target = target::read(method, target).map_err(BadRequest::malformed)?;
+        Ok(Self { method, target, version })
     }
-    if target.len() > limits.max_target {
-        return Err(BadRequest::new(414, "the target is too long"));
-    }
-    if method == "CONNECT" {
-        return Err(BadRequest::new(501, "CONNECT is for forward proxies"));
-    }
-    let target = target::read(method, target).map_err(BadRequest::malformed)?;
-    Ok(RequestLine { method, target, version: version_of(version) })
 }
 
-/// Checks a parsed request and copies it, all of it a slice of `whole`, into `head`.
-fn read_request(
-    request: &httparse::Request<'_, '_>,
-    whole: &[u8],
-    limits: &Limits,
-    head: &mut RequestHead,
-) -> Result<(), BadRequest> {
-    let RequestLine { method, target, version } = read_request_line(request, limits)?;
-    let locate = |part: &str| Span::locate(whole, part.as_bytes());
+/// Reads a request that ends with the first empty line of `whole`, as its last.
+fn read_request(whole: &[u8], limits: &Limits, head: &mut RequestHead) -> Result<(), BadRequest> {
+    let line = section::first_line(whole).unwrap_or(whole);
+    let RequestLine { method, target, version } = RequestLine::read(line, limits)?;
+    let locate = |part: &[u8]| Span::locate(whole, part);
 
     head.version = version;
     head.fields.load(whole);
     head.place_method(locate(method));
     match target.path_and_query {
-        PathAndQuery::Given(path) => head.place_path_and_query(locate(path)),
+        PathAndQuery::Given(path) => head.place_path_and_query(locate(path.as_bytes())),
         PathAndQuery::QueryOnly(query) => head.set_path_and_query(&format!("/{query}")),
         PathAndQuery::Root => head.set_path_and_query("/"),
         PathAndQuery::Asterisk => head.set_path_and_query("*"),
     }
-    section::load_fields(&mut head.fields, whole, request.headers).map_err(BadRequest::malformed)?;
+    section::read_fields(&mut head.fields, whole, line.len(), limits.max_fields)?;
     check_host(&head.fields, version)?;
     check_expectation(&head.fields, version)?;
     connection::remove_nominated(&mut head.fields).map_err(BadRequest::malformed)?;
 
     if let Some(authority) = target.authority {
         // RFC 9112 section 3.2.2: whatever `host` said is to be ignored and replaced.
-        head.fields.set_loaded(Known::Host, b"host", locate(authority));
+        head.fields.set_loaded(Known::Host, b"host", locate(authority.as_bytes()));
     }
     head.place_authority(head.fields.span(Known::Host).unwrap_or_default());
     Ok(())
@@ -308,35 +265,35 @@ pub(crate) fn check_expectation(fields: &Fields, version: Version) -> Result<(),
     Ok(())
 }
 
-/// Checks a parsed response and copies it, all of it a slice of `whole`, into `head`.
-fn read_response(
-    response: &httparse::Response<'_, '_>,
-    whole: &[u8],
-    head: &mut ResponseHead,
-) -> Result<(), BadResponse> {
-    let (Some(status), Some(version)) = (response.code, response.version) else {
-        return Err(BadResponse::new("a malformed status line"));
+/// Reads a response that ends with the first empty line of `whole`, as its last.
+fn read_response(whole: &[u8], limits: &Limits, head: &mut ResponseHead) -> Result<(), BadResponse> {
+    const MALFORMED: BadResponse = BadResponse { reason: "a malformed status line" };
+    let line = section::first_line(whole).unwrap_or(whole);
+    let status_line = line.strip_suffix(b"\r\n").ok_or(BadResponse::new(BARE_LINE_FEED))?;
+    // RFC 9112 section 4. Many servers leave out the space in front of an empty reason.
+    let (version, status, reason) = match status_line {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ (b'0' | b'1'), b' ', a, b, c, rest @ ..]
+            if [a, b, c].iter().all(|digit| digit.is_ascii_digit()) =>
+        {
+            let status = [a, b, c].iter().fold(0, |status, &&digit| 10 * status + u16::from(digit - b'0'));
+            let version = if *minor == b'0' { Version::Http10 } else { Version::Http11 };
+            match rest {
+                [] => (version, status, rest),
+                [b' ', reason @ ..] => (version, status, reason),
+                _ => return Err(MALFORMED),
+            }
+        }
+        _ => return Err(MALFORMED),
     };
     if status < 100 {
         return Err(BadResponse::new("a status below 100"));
     }
-    head.version = version_of(version);
-    head.status = status;
+    if !reason.iter().all(|&byte| is_text_byte(byte)) {
+        return Err(MALFORMED);
+    }
+    (head.version, head.status) = (version, status);
     head.fields.load(whole);
-    section::load_fields(&mut head.fields, whole, response.headers).map_err(BadResponse::new)?;
-    connection::remove_nominated(&mut head.fields).map_err(BadResponse::new)?;
-
-    // The parser hands out no reason phrase that is not ASCII, though it lets one pass.
-    let line = section::first_line(whole).and_then(|line| line.strip_suffix(b"\r\n")).unwrap_or_default();
-    head.place_reason(Span::locate(whole, line.get(b"HTTP/1.1 200 ".len()..).unwrap_or_default()));
-    Ok(())
-}
-
-fn version_of(minor: u8) -> Version {
-    if minor == 0 { Version::Http10 } else { Version::Http11 }
-}
-
-/// RFC 9110 section 5.6.2.
-pub(super) fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    head.place_reason(Span::locate(whole, reason));
+    section::read_fields(&mut head.fields, whole, line.len(), limits.max_fields)?;
+    connection::remove_nominated(&mut head.fields).map_err(BadResponse::new)
 }

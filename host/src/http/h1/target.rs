@@ -20,23 +20,25 @@ pub(super) enum PathAndQuery<'a> {
 }
 
 /// Reads the target of any method but CONNECT.
-pub(super) fn read<'a>(method: &str, target: &'a str) -> Result<Target<'a>, &'static str> {
-    if target.bytes().any(|b| b == b'#' || !b.is_ascii_graphic()) {
-        return Err("a byte in the target that must be escaped");
+pub(super) fn read<'a>(method: &[u8], target: &'a [u8]) -> Result<Target<'a>, &'static str> {
+    const UNESCAPED: &str = "a byte in the target that must be escaped";
+    if !target.iter().all(|&b| b.is_ascii_graphic() && b != b'#') {
+        return Err(UNESCAPED);
     }
+    let target = std::str::from_utf8(target).map_err(|_| UNESCAPED)?;
     if target.starts_with('/') {
         return Ok(Target { authority: None, path_and_query: PathAndQuery::Given(target) });
     }
     if target == "*" {
         return match method {
-            "OPTIONS" => Ok(Target { authority: None, path_and_query: PathAndQuery::Asterisk }),
+            b"OPTIONS" => Ok(Target { authority: None, path_and_query: PathAndQuery::Asterisk }),
             _ => Err("an asterisk for a target with a method other than OPTIONS"),
         };
     }
     read_absolute(method, target)
 }
 
-fn read_absolute<'a>(method: &str, target: &'a str) -> Result<Target<'a>, &'static str> {
+fn read_absolute<'a>(method: &[u8], target: &'a str) -> Result<Target<'a>, &'static str> {
     let Some((scheme, rest)) = target.split_once("://") else { return Err("a target of no known form") };
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
         return Err("a target with an unknown scheme");
@@ -49,7 +51,7 @@ fn read_absolute<'a>(method: &str, target: &'a str) -> Result<Target<'a>, &'stat
         Some(b'/') => PathAndQuery::Given(path),
         Some(_) => PathAndQuery::QueryOnly(path),
         // RFC 9112 section 3.2.4: nothing of the server in particular is asked about.
-        None if method == "OPTIONS" => PathAndQuery::Asterisk,
+        None if method == b"OPTIONS" => PathAndQuery::Asterisk,
         None => PathAndQuery::Root,
     };
     Ok(Target { authority: Some(authority), path_and_query })
@@ -180,7 +182,7 @@ mod tests {
             ("GET", "http://a//b", "a", Given("//b")),
         ] {
             let expected = Target { authority: Some(authority), path_and_query };
-            assert_eq!(read(method, target), Ok(expected), "for {target}");
+            assert_eq!(read(method.as_bytes(), target.as_bytes()), Ok(expected), "for {target}");
         }
     }
 
@@ -188,7 +190,7 @@ mod tests {
     fn an_origin_target_is_kept_as_it_is() {
         for target in ["/", "//", "/a/../b", "/?", "/%zz", "/http://a/", "/a?b?c&d=[1]", "/|\"<>^`{}\\"] {
             let expected = Target { authority: None, path_and_query: PathAndQuery::Given(target) };
-            assert_eq!(read("GET", target), Ok(expected));
+            assert_eq!(read(b"GET", target.as_bytes()), Ok(expected));
         }
     }
 }
