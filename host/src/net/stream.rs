@@ -267,6 +267,9 @@ impl AsyncRead for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Rewound(rewound) if rewound.is_used_up() => {
+                AsyncRead::poll_read(Pin::new(&mut rewound.stream), cx, buffer)
+            }
             other => {
                 let n = ready!(Self::poll_read(other, cx, buffer.initialize_unfilled()))?;
                 buffer.advance(n);
