@@ -118,8 +118,8 @@ pub(crate) fn write_response(head: &ResponseHead, date: &[u8], length: Option<u6
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(head.status).map_err(invalid)?;
     let fields = response.headers_mut();
-    write_fields(&head.fields, fields)?;
-    if head.status >= 200 && !fields.contains_key(header::DATE) {
+    write_fields(&head.fields, fields, |_| true)?;
+    if head.status >= 200 && head.fields.known(Known::Date).is_none() {
         fields.insert(header::DATE, HeaderValue::from_bytes(date).map_err(invalid)?);
     }
     if let Some(length) = length {
@@ -146,10 +146,7 @@ pub(crate) fn write_request(
     parts.path_and_query = Some(write_path(head.path_and_query())?);
     *request.uri_mut() = Uri::from_parts(parts).map_err(invalid)?;
     let fields = request.headers_mut();
-    write_fields(&head.fields, fields)?;
-    for name in [header::HOST, header::EXPECT] {
-        fields.remove(name);
-    }
+    write_fields(&head.fields, fields, |known| !matches!(known, Known::Host | Known::Expect))?;
     if head.fields.lists(Known::Te, b"trailers") {
         // RFC 9113 section 8.2.2: the one thing it may say. gRPC insists on it.
         fields.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -205,10 +202,10 @@ pub(crate) fn write_trailers(trailers: &Fields) -> IoResult<HeaderMap> {
     Ok(fields)
 }
 
-/// All but what concerns one connection, or frames.
-fn write_fields(fields: &Fields, into: &mut HeaderMap) -> IoResult<()> {
+/// All that `keep` wants, but what concerns one connection, or frames.
+fn write_fields(fields: &Fields, into: &mut HeaderMap, keep: impl Fn(Known) -> bool) -> IoResult<()> {
     into.reserve(fields.len() + 2);
-    for field in fields.iter().filter(|field| !field.known.is_hop_by_hop()) {
+    for field in fields.iter().filter(|field| !field.known.is_hop_by_hop() && keep(field.known)) {
         append(into, field.name, field.value)?;
     }
     Ok(())

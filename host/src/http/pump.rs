@@ -14,7 +14,7 @@ use crate::net::{LARGE, Pipe, ROOM, SMALL, Transport};
 
 /// Bodies' pieces up to this size are copied behind what is to be sent already: cheaper than a second buffer in
 /// the same system call.
-const COPIED: usize = 4 * 1024;
+pub(super) const COPIED: usize = 4 * 1024;
 /// Output that gathers before it is sent.
 const GATHERED: usize = 16 * 1024;
 

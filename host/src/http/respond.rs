@@ -11,6 +11,7 @@ use crate::http::facts::Exchange;
 use crate::http::grpc;
 use crate::http::h1::{self, ConnectionOption, Encoding, ResponseOptions};
 use crate::http::head::Version;
+use crate::http::pump::COPIED;
 use crate::http::upload::ClientFault;
 use crate::http::{front, pages, send_head};
 
@@ -92,6 +93,9 @@ pub(crate) async fn send(
         body = &[];
     }
     let sent = body.len() as u64;
+    if body.len() <= COPIED {
+        client.transport.output.extend_from_slice(std::mem::take(&mut body));
+    }
     let mut ended = false;
     poll_fn(|cx| {
         while !body.is_empty() {

@@ -30,7 +30,9 @@ use crate::telemetry::metrics::{Metrics, Timeout, WorkerMetrics};
 /// How often balancers hear of the time, and dates of responses are brought up to it.
 const TICK: Duration = Duration::from_millis(100);
 /// Tasks that run, while there are some to run, before the sockets are looked at again.
-const EVENTS: u32 = 256;
+const TASKS: u32 = 256;
+/// Sockets with news that are taken up at a time. What each needs is still in the cache when its task runs.
+const EVENTS: usize = 64;
 /// How often idle upstream connections are looked through, in ticks.
 const SWEEP: u32 = 10;
 
@@ -93,8 +95,11 @@ struct Listening {
 impl Job {
     /// Serves until drained. `started` hears whether the listeners could be taken over.
     pub(crate) fn run(self, started: impl FnOnce(io::Result<()>)) -> End {
-        let runtime =
-            Builder::new_current_thread().enable_all().event_interval(EVENTS).build_local(LocalOptions::default());
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .event_interval(TASKS)
+            .max_io_events_per_tick(EVENTS)
+            .build_local(LocalOptions::default());
         match runtime {
             Ok(runtime) => runtime.block_on(self.serve(started)),
             Err(error) => {
