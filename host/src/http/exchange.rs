@@ -76,7 +76,7 @@ pub(crate) async fn serve(
     let redirect = front::redirect(exchange);
     let route = site.route(exchange).filter(|_| redirect.is_none()).cloned();
     if let Some(route) = &route {
-        exchange.route = route.name.clone();
+        exchange.route.learn(&route.name);
     }
     let served = match (redirect, site.closed(route.as_deref(), exchange), &route) {
         (Some(Ok(answer)), ..) => {
@@ -87,14 +87,16 @@ pub(crate) async fn serve(
         (None, None, Some(route)) => answer(&site, route, client, exchange, upload, &mut sent).await,
         (None, None, None) => Err(ExchangeError::NoRoute),
     };
-    let (ledger, metrics) = (site.ledger.clone(), route.as_ref().map(|route| route.metrics.clone()));
     let (after, error) = match served {
         Ok(Served::Answered) => (sent.after, None),
         Ok(Served::Upgraded(response, _counted)) => {
             let idle = site.server.tunnel_timeout;
+            let (ledger, metrics) = (site.ledger.clone(), route.as_ref().map(|route| route.metrics.clone()));
             // A tunnel may stay for days, and needs nothing of what is configured meanwhile.
             drop((site, route));
-            (sent.after, Box::pin(pass(client, response, idle)).await.err())
+            let error = Box::pin(pass(client, response, idle)).await.err();
+            ledger.enter(metrics.as_deref(), exchange, upload.received(), sent.body, error.as_ref());
+            return sent.after.unwrap_or(After::Abort);
         }
         // Nothing was sent yet: there is still an answer to give.
         Err(error) if sent.after.is_none() => {
@@ -103,7 +105,8 @@ pub(crate) async fn serve(
         }
         Err(error) => (None, Some(error)),
     };
-    ledger.enter(metrics.as_deref(), exchange, upload.received(), sent.body, error.as_ref());
+    let metrics = route.as_ref().map(|route| &*route.metrics);
+    site.ledger.enter(metrics, exchange, upload.received(), sent.body, error.as_ref());
     after.unwrap_or(After::Abort)
 }
 
@@ -128,7 +131,7 @@ async fn answer(
     let pages = site.pages(Some(route));
     let target = route.target(exchange);
     if let Ok(upstream) = &target {
-        exchange.upstream = upstream.name().clone();
+        exchange.upstream.learn(upstream.name());
     }
     forwarded::describe(&site.server, exchange);
     front::describe_client(exchange);

@@ -51,11 +51,11 @@ pub struct Facts {
     /// What the listener it came in at wants of it.
     pub demands: Option<Arc<Demands>>,
     /// The name of the route that matched; empty before.
-    pub route: Arc<str>,
+    pub route: Name,
     /// The name of the upstream the request goes to; empty when to none.
-    pub upstream: Arc<str>,
+    pub upstream: Name,
     /// The address of the endpoint of the latest attempt; empty before.
-    pub endpoint: Arc<str>,
+    pub endpoint: Name,
     /// The balancing key's bytes, when a balancer asked for one that is present.
     pub key: Option<Vec<u8>>,
     /// Where the request has been sent to, in order.
@@ -80,11 +80,43 @@ pub struct Facts {
     earlier_attempts: usize,
     /// How the latest attempt went: for the access log.
     pub attempt: AttemptFacts,
-    /// What a name is that is not known yet. Its own: the empty text of the standard library is one that all threads share, and
-    /// whose references they would count on one cache line.
-    nothing: Arc<str>,
     id: Option<[u8; 32]>,
     notes: Vec<(String, Vec<u8>)>,
+}
+
+/// A name that an exchange learns; empty before. What it was for the exchange before stays in memory: it is often learned
+/// again, and then no references are counted.
+#[derive(Clone, Debug, Default)]
+pub struct Name {
+    text: Option<Arc<str>>,
+    is_known: bool,
+}
+
+impl Name {
+    pub fn learn(&mut self, name: &Arc<str>) {
+        if !self.text.as_ref().is_some_and(|text| Arc::ptr_eq(text, name)) {
+            self.text = Some(name.clone());
+        }
+        self.is_known = true;
+    }
+
+    fn forget(&mut self) {
+        self.is_known = false;
+    }
+}
+
+impl Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.text.as_deref().filter(|_| self.is_known).unwrap_or_default()
+    }
+}
+
+impl From<&str> for Name {
+    fn from(name: &str) -> Self {
+        Self { text: Some(name.into()), is_known: true }
+    }
 }
 
 /// Why an upstream's word was not the last.
@@ -118,7 +150,6 @@ pub struct AttemptFacts {
 
 impl Facts {
     pub fn new(client: Option<IpAddr>, secure: bool) -> Self {
-        let nothing: Arc<str> = Arc::from("");
         Self {
             request: RequestHead::default(),
             response: ResponseHead::default(),
@@ -131,10 +162,9 @@ impl Facts {
             grpc_status: None,
             security: None,
             demands: None,
-            route: nothing.clone(),
-            upstream: nothing.clone(),
-            endpoint: nothing.clone(),
-            nothing,
+            route: Name::default(),
+            upstream: Name::default(),
+            endpoint: Name::default(),
             key: None,
             tried: Vec::new(),
             appended: Vec::new(),
@@ -168,13 +198,8 @@ impl Facts {
         self.attempt = AttemptFacts::default();
         self.id = None;
         self.notes.clear();
-        for text in [&mut self.route, &mut self.upstream] {
-            if !text.is_empty() {
-                text.clone_from(&self.nothing);
-            }
-        }
-        if !self.endpoint.is_empty() {
-            self.endpoint.clone_from(&self.nothing);
+        for name in [&mut self.route, &mut self.upstream, &mut self.endpoint] {
+            name.forget();
         }
     }
 
@@ -299,6 +324,20 @@ mod tests {
         assert_eq!((facts.note("tls-server-name"), facts.note("tls-"), facts.note("version")), (None, None, None));
         facts.reset(None, true);
         assert_eq!(facts.note("tls-version"), None, "it was another client's");
+    }
+
+    #[test]
+    fn a_name_is_forgotten_and_learned_again() {
+        let (first, second) = (Arc::from("first"), Arc::from("second"));
+        let mut facts = Facts::new(None, false);
+        assert_eq!(&*facts.route, "");
+
+        for name in [&first, &first, &second, &first] {
+            facts.route.learn(name);
+            assert_eq!(*facts.route, **name);
+            facts.reset(None, false);
+            assert_eq!(&*facts.route, "");
+        }
     }
 
     #[test]

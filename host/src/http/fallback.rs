@@ -6,7 +6,6 @@
 //! reached an endpoint, or its method is idempotent, and its body is still here to be sent from its beginning.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -60,9 +59,7 @@ pub(crate) async fn forward<'r>(
 ) -> Result<Forwarded<'r>, ExchangeError> {
     let mut steps = route.fallback.iter();
     loop {
-        if !Arc::ptr_eq(&exchange.upstream, upstream.name()) {
-            exchange.upstream = upstream.name().clone();
-        }
+        exchange.upstream.learn(upstream.name());
         let sending = Sending {
             upgrade: h1::requested_upgrade(&exchange.request).is_some(),
             opens: false,

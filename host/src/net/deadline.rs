@@ -4,11 +4,11 @@
 //!
 //! Every wait of a request would enter and leave the runtime's timer wheel, thousands of times a second, for
 //! time limits that almost never pass. This timer stays in the wheel at its earlier moment and is moved only when
-//! it fires too early or is needed sooner.
+//! it fires too early or is needed sooner. Nor is it told again whom to wake while that is the task it knows.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -16,6 +16,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 #[derive(Default)]
 pub(crate) struct Deadline {
     timer: Option<Pin<Box<Sleep>>>,
+    /// Whom it wakes.
+    known: Option<Waker>,
 }
 
 impl Deadline {
@@ -24,13 +26,22 @@ impl Deadline {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(moment)));
         if timer.deadline() > moment {
             timer.as_mut().reset(moment);
+            self.known = None;
         }
         loop {
-            ready!(timer.as_mut().poll(cx));
+            let is_known = self.known.as_ref().is_some_and(|known| known.will_wake(cx.waker()));
+            if is_known && !timer.is_elapsed() {
+                return Poll::Pending;
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                self.known = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
             if Instant::now() >= moment {
                 return Poll::Ready(());
             }
             timer.as_mut().reset(moment);
+            self.known = None;
         }
     }
 }

@@ -9,6 +9,7 @@ mod pace;
 pub mod peer;
 mod pipe;
 pub(crate) mod proxy_header;
+mod socket;
 mod stream;
 pub(crate) mod tls;
 mod transport;

@@ -12,6 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::net::Pipe;
 use crate::net::message::{Accepted, Message, Opened};
+use crate::net::socket::Socket;
 use crate::net::tls::Secured;
 
 /// A connection, or what looks like one.
@@ -42,16 +43,17 @@ impl Stream {
 
     /// Reads once into `space`; 0 is the end of the stream.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(space);
-        let polled = match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
-            Self::Rewound(rewound) => return rewound.poll_read(cx, space),
-            Self::Accepted(message) => return message.poll_read(cx, space),
-            Self::Opened(message) => return message.poll_read(cx, space),
-        };
-        polled.map_ok(|()| buffer.filled().len())
+        match self {
+            Self::Tcp(stream) => stream.poll_receive(cx, space),
+            Self::Unix(stream) => stream.poll_receive(cx, space),
+            Self::Tls(stream) => {
+                let mut buffer = ReadBuf::new(space);
+                Pin::new(stream).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+            }
+            Self::Rewound(rewound) => rewound.poll_read(cx, space),
+            Self::Accepted(message) => message.poll_read(cx, space),
+            Self::Opened(message) => message.poll_read(cx, space),
+        }
     }
 
     /// Ready when a read might not wait; then only a read tells. Makes no system call.
@@ -70,15 +72,13 @@ impl Stream {
     }
 
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        match (self, parts) {
-            (Self::Tcp(stream), [one]) => Pin::new(stream).poll_write(cx, one),
-            (Self::Unix(stream), [one]) => Pin::new(stream).poll_write(cx, one),
-            (Self::Tcp(stream), parts) => Pin::new(stream).poll_write_vectored(cx, parts),
-            (Self::Unix(stream), parts) => Pin::new(stream).poll_write_vectored(cx, parts),
-            (Self::Tls(stream), parts) => Pin::new(stream).poll_write_vectored(cx, parts),
-            (Self::Rewound(rewound), parts) => rewound.stream.poll_write(cx, parts),
-            (Self::Accepted(message), parts) => message.poll_write(cx, parts),
-            (Self::Opened(message), parts) => message.poll_write(cx, parts),
+        match self {
+            Self::Tcp(stream) => stream.poll_send(cx, parts),
+            Self::Unix(stream) => stream.poll_send(cx, parts),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Rewound(rewound) => rewound.stream.poll_write(cx, parts),
+            Self::Accepted(message) => message.poll_write(cx, parts),
+            Self::Opened(message) => message.poll_write(cx, parts),
         }
     }
 
@@ -91,8 +91,8 @@ impl Stream {
     pub(crate) fn poll_fill(&self, cx: &mut Context<'_>, pipe: &mut Pipe, most: usize) -> Poll<io::Result<usize>> {
         let Self::Tcp(stream) = self else { return Poll::Ready(Err(ErrorKind::Unsupported.into())) };
         loop {
-            ready!(stream.poll_read_ready(cx))?;
-            match stream.try_io(Interest::READABLE, || pipe.fill(stream.as_fd(), most)) {
+            ready!(stream.poll_ready_to_read(cx))?;
+            match stream.attempt(Interest::READABLE, || pipe.fill(stream.as_fd(), most)) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 filled => return Poll::Ready(filled),
             }
@@ -103,8 +103,8 @@ impl Stream {
     pub(crate) fn poll_drain(&self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
         let Self::Tcp(stream) = self else { return Poll::Ready(Err(ErrorKind::Unsupported.into())) };
         loop {
-            ready!(stream.poll_write_ready(cx))?;
-            match stream.try_io(Interest::WRITABLE, || pipe.drain(stream.as_fd())) {
+            ready!(stream.poll_ready_to_write(cx))?;
+            match stream.attempt(Interest::WRITABLE, || pipe.drain(stream.as_fd())) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 drained => return Poll::Ready(drained),
             }

@@ -133,7 +133,7 @@ pub(crate) async fn serve(relay: Rc<Relay>, worker: Rc<Worker>, stream: Stream, 
         }
     };
     let _counted = way.metrics.opened();
-    exchange.upstream = way.upstream.name().clone();
+    exchange.upstream.learn(way.upstream.name());
     let (limits, ledger) = (site.limits, site.ledger.clone());
     drop(site);
     let error = match way.upstream.open(&mut exchange, &mut client, &limits).await {

@@ -343,7 +343,7 @@ impl Entry {
         let _counted = metrics.opened();
         let mut exchange = sessions.worker.take_exchange(&Peer::at(session.client));
         exchange.started = Instant::now();
-        exchange.upstream = relay.upstream.name().clone();
+        exchange.upstream.learn(relay.upstream.name());
         let error = loop {
             let opened = relay.upstream.open_datagrams(&mut exchange);
             let error = match opened {

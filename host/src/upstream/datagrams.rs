@@ -57,7 +57,7 @@ impl Upstream {
         loop {
             let (endpoint, in_flight) = picked;
             exchange.tried.push(endpoint);
-            exchange.endpoint = in_flight.lane().address.clone();
+            exchange.endpoint.learn(&in_flight.lane().address);
             let target = &self.shared.targets[endpoint as usize];
             let cause = match connect_datagrams(target, &config.options) {
                 Ok(socket) => {
@@ -79,6 +79,7 @@ impl Upstream {
             now = Instant::now();
             let outcome = Outcome::Failed(Failure::Connect);
             self.account(&in_flight, endpoint, outcome, outcome, std::time::Duration::ZERO, now);
+            let failed = in_flight.lane().address.clone();
             drop(in_flight);
             let attempt = exchange.tried.len() as u32;
             let next = self.has_another(exchange).then(|| self.pick(exchange, attempt, now).ok()).flatten();
@@ -86,8 +87,7 @@ impl Upstream {
                 Some(next) => picked = next,
                 None => {
                     self.end_trial(trial, outcome, now);
-                    let endpoint = exchange.endpoint.clone();
-                    return Err(UpstreamError::Failed { endpoint, failure: Failure::Connect, cause });
+                    return Err(UpstreamError::Failed { endpoint: failed, failure: Failure::Connect, cause });
                 }
             }
         }

@@ -332,7 +332,7 @@ impl Upstream {
                 },
             };
             sending.exchange.tried.push(endpoint);
-            sending.exchange.endpoint = in_flight.lane().address.clone();
+            sending.exchange.endpoint.learn(&in_flight.lane().address);
             let panicked = self.panics(endpoint);
 
             let ended = self.attempt(&mut sending, endpoint, now).await;
@@ -373,7 +373,7 @@ impl Upstream {
                         if sending.is_late(done) {
                             return Err(UpstreamError::Deadline);
                         }
-                        let endpoint = sending.exchange.endpoint.clone();
+                        let endpoint = in_flight.lane().address.clone();
                         Err(UpstreamError::Failed { endpoint, failure, cause })
                     }
                     Err(AttemptError::Client(fault)) => Err(fault.into()),

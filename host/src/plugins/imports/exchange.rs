@@ -127,11 +127,11 @@ impl request::Host for State {
     }
 
     fn route(&mut self) -> Result<String> {
-        self.of_exchange(|facts| facts.route.as_ref().to_owned())
+        self.of_exchange(|facts| facts.route.to_string())
     }
 
     fn upstream(&mut self) -> Result<String> {
-        self.of_exchange(|facts| facts.upstream.as_ref().to_owned())
+        self.of_exchange(|facts| facts.upstream.to_string())
     }
 
     fn field(&mut self, name: String) -> Result<Option<Vec<u8>>> {
@@ -161,7 +161,7 @@ impl response::Host for State {
     }
 
     fn endpoint(&mut self) -> Result<String> {
-        self.of_response(|facts| facts.endpoint.as_ref().to_owned())
+        self.of_response(|facts| facts.endpoint.to_string())
     }
 
     fn field(&mut self, name: String) -> Result<Option<Vec<u8>>> {
