@@ -153,7 +153,7 @@ pub fn check_response(response: &LocalResponse) -> Result<(), BadEdit> {
 
 /// Whether bytes are a token: what a method or a field's name is made of (RFC 9110 section 5.6.2).
 pub fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
+    !bytes.is_empty() && bytes.iter().all(|&byte| h1::is_token_byte(byte))
 }
 
 impl FieldEdit {
@@ -245,11 +245,7 @@ fn check_name(name: &str) -> Result<(), BadEdit> {
 
 /// RFC 9110 section 5.5: visible characters, spaces, tabs and the bytes above ASCII.
 fn check_value(name: &str, value: &[u8]) -> Result<(), BadEdit> {
-    if value.iter().all(|&b| b == b'\t' || (b >= b' ' && b != 0x7f)) {
-        Ok(())
-    } else {
-        Err(BadEdit::Value(shown(name)))
-    }
+    if value.iter().all(|&byte| h1::is_text_byte(byte)) { Ok(()) } else { Err(BadEdit::Value(shown(name))) }
 }
 
 fn is_path(path: &[u8]) -> bool {

@@ -32,8 +32,8 @@ const LINGER: Duration = Duration::from_secs(30);
 
 /// What follows a run of requests.
 enum Next {
-    /// Wait for another request.
-    Rest,
+    /// Wait for another request, since the last one's response was sent.
+    Rest(Instant),
     End(After),
 }
 
@@ -48,13 +48,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place
     let mut wait = site.server.client_header_timeout;
     let mut is_first = true;
     drop(site);
+    let mut since = Instant::now();
     if client.stream().negotiated() == Some(HTTP2) {
         // Boxed, as it is larger than what idle connections of HTTP/1 need.
         return Box::pin(h2::serve(&worker, client.into_stream(), &peer, &seat, &metrics)).await;
     }
     loop {
         // An idle connection is this wait: a socket, a timer and a waker.
-        let since = Instant::now();
         seat.rest();
         let woken = poll_fn(|cx| {
             if !worker.is_draining() {
@@ -80,7 +80,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, peer: Peer, _place
         }
         // The larger part of a connection's state exists only while requests are served.
         match Box::pin(requests(&worker, &mut client, &peer)).await {
-            Next::Rest => {
+            Next::Rest(ended) => {
+                since = ended;
                 client.rest();
                 wait = worker.site().server.client_keepalive_timeout;
             }
@@ -142,9 +143,10 @@ async fn requests(worker: &Worker, transport: &mut Transport, peer: &Peer) -> Ne
     loop {
         let mut exchange = worker.take_exchange(peer);
         let after = request(worker, transport, &mut exchange).await;
+        let ended = exchange.ended;
         worker.give_exchange(exchange);
         match after {
-            Some(After::Keep) if transport.input.is_empty() => return Next::Rest,
+            Some(After::Keep) if transport.input.is_empty() => return Next::Rest(ended.unwrap_or_else(Instant::now)),
             Some(After::Keep) => {}
             Some(after) => return Next::End(after),
             None => return Next::End(After::Close),

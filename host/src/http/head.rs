@@ -312,11 +312,18 @@ impl Fields {
 
     /// The first value of a field, named in any case.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        self.iter().find(|f| f.name.eq_ignore_ascii_case(name)).map(|f| f.value)
+        let known = Known::of(name);
+        if !self.may_have(known) {
+            return None;
+        }
+        let found = self.entries.iter().find(|entry| entry.is(known, name, &self.bytes));
+        found.map(|entry| entry.value.of(&self.bytes))
     }
 
     pub fn get_all<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        self.iter().filter(move |f| f.name.eq_ignore_ascii_case(name)).map(|f| f.value)
+        let (known, bytes) = (Known::of(name), &self.bytes);
+        let entries = if self.may_have(known) { &self.entries[..] } else { &[] };
+        entries.iter().filter(move |e| e.is(known, name, bytes)).map(|e| e.value.of(bytes))
     }
 
     /// The first value of a known field.

@@ -9,6 +9,8 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::http::h1::is_token_byte;
+
 /// The longest element that is read, in bytes. Commas in quotes have it read again and again.
 const MAX_ELEMENT: usize = 1024;
 
@@ -78,7 +80,7 @@ fn element(text: &[u8]) -> Option<Element<'_>> {
 }
 
 fn token(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let length = text.iter().take_while(|byte| is_token(**byte)).count();
+    let length = text.iter().take_while(|byte| is_token_byte(**byte)).count();
     (length > 0).then(|| text.split_at(length))
 }
 
@@ -138,7 +140,7 @@ pub(super) fn append(list: &mut Vec<u8>, node: Option<IpAddr>, host: Option<&[u8
     // What no quoted string can hold is no host.
     if let Some(host) = host.filter(|host| host.iter().all(|byte| is_text(*byte))) {
         list.extend_from_slice(b";host=");
-        if !host.is_empty() && host.iter().all(|byte| is_token(*byte)) {
+        if !host.is_empty() && host.iter().all(|byte| is_token_byte(*byte)) {
             list.extend_from_slice(host);
         } else {
             list.push(b'"');
@@ -154,11 +156,6 @@ pub(super) fn append(list: &mut Vec<u8>, node: Option<IpAddr>, host: Option<&[u8
     if let Some(proto) = proto {
         write!(list, ";proto={proto}").expect("a vector takes all that is written");
     }
-}
-
-/// RFC 9110 section 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// What a quoted string may hold, escaped where need be (RFC 9110 section 5.6.4).

@@ -116,7 +116,7 @@ fn find_control(bytes: &[u8]) -> usize {
 }
 
 /// RFC 9110 section 5.5, with the tab.
-pub(super) fn is_text_byte(byte: u8) -> bool {
+pub(crate) fn is_text_byte(byte: u8) -> bool {
     byte == b'\t' || byte >= b' ' && byte != 0x7f
 }
 
@@ -126,7 +126,7 @@ fn is_blank(byte: &u8) -> bool {
 
 /// RFC 9110 section 5.6.2.
 #[inline]
-pub(super) fn is_token_byte(byte: u8) -> bool {
+pub(crate) fn is_token_byte(byte: u8) -> bool {
     const TOKEN: [bool; 256] = {
         let (mut table, mut byte) = ([false; 256], 0);
         while byte < 256 {
