@@ -69,7 +69,6 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--load-cpu", default=str(cores[min(1, len(cores) - 1)]), help="core(s) for load generator and upstream")
     p.add_argument("--port", type=int, default=18000, help="first of the ports the peers listen on")
     p.add_argument("--upstream-port", type=int, default=9001, help="first of the four ports the upstream listens on")
-    p.add_argument("--force", action="store_true", help="the scaling case on fewer cores than it wants")
     p.add_argument("--lock", help="a file to flock exclusively during each round")
     p.add_argument("--lock-wait", type=float, default=1e9, help="seconds to wait for it before sharing it instead")
     p.add_argument("--cache", default=os.environ.get("BENCH_CACHE", "~/.cache/staunch-bench"), help="where setup.sh put the peers")

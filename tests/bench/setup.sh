@@ -19,7 +19,7 @@ peers_of_debian() {
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq &&
         apt-get install -y -qq --no-install-recommends \
-            gcc libc6-dev libssl-dev liburing-dev pkg-config openssl strace util-linux python3-venv &&
+            cmake gcc libc6-dev libssl-dev liburing-dev make pkg-config openssl strace util-linux python3-venv &&
         { apt-get install -y -qq --no-install-recommends "${pinned[@]}" ||
             apt-get install -y -qq --no-install-recommends "${pinned[@]%%=*}"; }
 }

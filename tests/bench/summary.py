@@ -87,8 +87,6 @@ def overload(cases: dict) -> str:
 
 
 def scaling(cases: dict) -> str:
-    found = cases.get("scaling", {})
-    if "not_measurable" in found:
-        return f"Two workers against one: not measurable here ({found['not_measurable']})."
-    lines = [[name, f"{m['one']:,.0f}", f"{m['two']:,.0f}", f"{m['ratio']:.2f}"] for name, m in found.items()]
-    return rows(["workers", "1, req/s", "2, req/s", "ratio"], lines)
+    lines = [[name, f"{m['cpu_us'][0]:.1f}", f"{m['cpu_us'][1]:.1f}", f"{m['by_cost']:.2f}"]
+             for name, m in cases.get("scaling", {}).get("rows", {}).items()]
+    return rows(["CPU µs/req", "1 worker", "2 workers", "so 2 do as much as"], lines)
