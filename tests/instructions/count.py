@@ -83,7 +83,7 @@ CASES = {
 class Proxy:
     """A proxy under callgrind."""
 
-    def __init__(self, binary, case, folder):
+    def __init__(self, binary, case, folder, options=()):
         self.folder = folder
         endpoints = ", ".join(f'"{address}"' for address in peers.Origin(case.length).addresses)
         (folder / "staunch.toml").write_text(f"""
@@ -101,7 +101,7 @@ endpoints = [{endpoints}]
 """)
         if case.listener:
             make_certificate(folder)
-        command = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes"]
+        command = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes", *options]
         # The proxy looks for commands itself, often enough for one that is idle: for vgdb to attach to it and make it look
         # takes rights that not every container has, and now and then it fails.
         command += [f"--callgrind-out-file={folder}/counts", f"--vgdb-prefix={folder}/vgdb", "--vgdb-poll=500"]
@@ -146,6 +146,7 @@ def main():
     what.add_argument("--check", action="store_true", help="compare with the accepted figures")
     what.add_argument("--accept", action="store_true", help="make these figures the accepted ones")
     what.add_argument("--profile", action="store_true", help="tell in which functions the instructions are")
+    what.add_argument("--atomics", action="store_true", help="tell in which functions those are that lock the bus")
     arguments = parser.parse_args()
     if unknown := set(arguments.cases) - set(CASES):
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
@@ -153,6 +154,11 @@ def main():
 
     figures = {}
     for name in arguments.cases or CASES:
+        if arguments.atomics:
+            by_function = atomics(binary, name)
+            print(f"{name:16}{sum(by_function.values()):>9.1f}  locked instructions for each request")
+            print_profile(by_function)
+            continue
         by_function = count(binary, name)
         figures[name] = round(sum(by_function.values()))
         print(f"{name:16}{figures[name]:>9,}  {CASES[name].says}", flush=True)
@@ -173,9 +179,33 @@ def build():
 
 def count(binary, name):
     """Instructions for each request of a case, by function."""
+    return run(binary, name, by_function)
+
+
+def atomics(binary, name):
+    """Locked instructions for each request of a case, by function."""
+    places = {}
+
+    def is_locked(binary, address):
+        if binary not in places:
+            places[binary] = locked_places(binary) if binary.startswith("/") else set()
+        return int(address, 16) in places[binary]
+
+    def locked(file):
+        counts = collections.Counter()
+        for binary, function, address, instructions in costs(file):
+            if is_locked(binary, address):
+                counts[function] += instructions
+        return counts
+
+    return run(binary, name, locked, ["--dump-instr=yes", "--dump-line=no", "--compress-pos=no"])
+
+
+def run(binary, name, read, options=()):
+    """What `read` makes of callgrind's files, for each request of a case."""
     case = CASES[name]
     with tempfile.TemporaryDirectory(prefix="staunch-instructions-") as folder:
-        proxy = Proxy(binary, case, pathlib.Path(folder))
+        proxy = Proxy(binary, case, pathlib.Path(folder), options)
         try:
             client = case.client(proxy.port())
             client.ask(WARM)
@@ -194,19 +224,27 @@ def count(binary, name):
             raise
         finally:
             proxy.end()
-        busy, idle = ({file[-2:]: by_function(file) for file in glob.glob(f"{folder}/counts.{n}-*")} for n in (1, 2))
         # The worker is the thread that did most.
-        worker = max(busy, key=lambda thread: busy[thread].total())
+        threads = {file[-2:]: by_function(file).total() for file in glob.glob(f"{folder}/counts.1-*")}
+        worker = max(threads, key=threads.get)
+        busy, idle = (read(f"{folder}/counts.{n}-{worker}") for n in (1, 2))
         KEPT.mkdir(parents=True, exist_ok=True)
         shutil.copy(f"{folder}/counts.1-{worker}", KEPT / name)
     # How often timers run out depends on how fast the machine is: what they take is not counted.
     timers = (served - zeroed) / (idled - served)
-    return {name: (count - idle[worker][name] * timers) / COUNTED for name, count in busy[worker].items()}
+    return {name: (count - idle[name] * timers) / COUNTED for name, count in busy.items()}
 
 
 def by_function(file):
-    """Instructions by function, of a file of callgrind's (the format is in valgrind's manual)."""
+    """Instructions by function, of a file of callgrind's."""
     counts = collections.Counter()
+    for binary, function, _, instructions in costs(file):
+        counts["(compiled plugins)" if binary == "???" else function] += instructions
+    return counts
+
+
+def costs(file):
+    """Binary, function, place and instructions, of a file of callgrind's (the format is in valgrind's manual)."""
     names = {"ob": {}, "fn": {}}
     now = {}
     lines = iter(pathlib.Path(file).read_text(errors="replace").splitlines())
@@ -222,16 +260,22 @@ def by_function(file):
             # The next line is what the called function took.
             next(lines)
         elif line[:1].isdigit() or line[:1] in ("+", "-", "*"):
-            instructions = int(line.split()[1])
-            counts["(compiled plugins)" if now["ob"] == "???" else now["fn"]] += instructions
-    return counts
+            place, instructions = line.split()[:2]
+            yield now["ob"], now["fn"], place, int(instructions)
+
+
+def locked_places(binary):
+    """Where instructions stand in a binary that have a cache line to themselves while they change it."""
+    locked = re.compile(r" *([0-9a-f]+):\s+(?:lock |xchg .*\()")
+    with subprocess.Popen(["objdump", "-d", "--no-show-raw-insn", binary], stdout=subprocess.PIPE, text=True) as listing:
+        return {int(found[1], 16) for line in listing.stdout if (found := locked.match(line))}
 
 
 def print_profile(by_function):
     total = sum(by_function.values())
     most = sorted(by_function.items(), key=lambda item: -item[1])
     for function, instructions in most[:SHOWN]:
-        print(f"{instructions:>12,.0f} {instructions / total:>6.1%}  {function}")
+        print(f"{instructions:>12,.{0 if total > 1000 else 1}f} {instructions / total:>6.1%}  {function}")
 
 
 def check(figures):
