@@ -185,6 +185,8 @@ pub mod template;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
+#[cfg(any(test, all(target_arch = "wasm32", feature = "allocator", not(target_feature = "atomics"))))]
+mod allocator;
 mod balancer;
 mod config;
 mod endpoints;
@@ -207,6 +209,11 @@ pub use rewriter::{
     ResponseBodyRewriter, ResponseRewriter, Rewriter, RewriterNeeds, TargetEdit, Wanted, WantedField,
 };
 pub use spelling::nearest;
+
+// A plugin that is told of threads by its target has to bring an allocator that can do with them.
+#[cfg(all(target_arch = "wasm32", feature = "allocator", not(target_feature = "atomics")))]
+#[global_allocator]
+static ALLOCATOR: allocator::Allocator = allocator::Allocator::new();
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
