@@ -16,8 +16,8 @@ def verify(run, case: str) -> None:
             run.say(f"- {p.name}: serves {', '.join(fronts)}; " + ("; ".join(notes) or "all checks hold"))
             if notes:
                 run.note(case, p, "; ".join(notes))
-        except (RuntimeError, OSError) as e:
-            run.note(case, p, str(e))
+        except (RuntimeError, OSError, http.client.HTTPException) as e:
+            run.note(case, p, str(e) or type(e).__name__)
         p.stop()
     run.keep(case, found)
 
