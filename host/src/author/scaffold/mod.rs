@@ -114,13 +114,16 @@ mod tests {
     }
 
     #[test]
-    fn the_sdk_of_a_project_wants_the_wit_bindgen_of_this_one() {
-        let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-        let workspace = fs::read_to_string(workspace).expect("the workspace");
-        let line = workspace.lines().find(|line| line.starts_with("wit-bindgen = ")).expect("wit-bindgen");
+    fn the_sdk_of_a_project_has_the_features_and_the_wit_bindgen_of_this_one() {
+        let read = |path| fs::read_to_string(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).expect(path);
+        let (workspace, sdk) = (read("Cargo.toml"), read("guest-sdk/Cargo.toml"));
+        let bindgen = workspace.lines().find(|line| line.starts_with("wit-bindgen = ")).expect("wit-bindgen");
+        let features = sdk.lines().skip_while(|line| *line != "[features]").take_while(|line| !line.is_empty());
 
         let files = templates::files("mine", Kind::Balancer, Language::Rust);
         let (_, manifest) = files.iter().find(|(path, _)| path == "sdk/Cargo.toml").expect("the SDK");
-        assert!(manifest.lines().any(|other| other == line), "{manifest}");
+        for line in features.chain([bindgen]) {
+            assert!(manifest.lines().any(|other| other == line), "no `{line}` in {manifest}");
+        }
     }
 }
