@@ -34,15 +34,8 @@ struct List {
 unsafe impl Sync for Allocator {}
 
 impl Allocator {
-    #[must_use]
     pub(crate) const fn new() -> Self {
         Self { lists: UnsafeCell::new([List { first: ptr::null_mut(), length: 0 }; CLASSES]) }
-    }
-}
-
-impl Default for Allocator {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

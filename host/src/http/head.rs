@@ -33,7 +33,7 @@ impl Span {
     pub(in crate::http) fn locate(whole: &[u8], part: &[u8]) -> Self {
         let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
         debug_assert!(start + part.len() <= whole.len());
-        Self { start: start as u32, end: (start + part.len()) as u32 }
+        Self::new(start, start + part.len())
     }
 
     fn of(self, bytes: &[u8]) -> &[u8] {
@@ -198,6 +198,11 @@ impl Fields {
         self.kinds & known.bit() != 0
     }
 
+    /// The entries among which those of this kind are: all, or none.
+    fn among(&self, known: Known) -> &[Entry] {
+        if self.may_have(known) { &self.entries } else { &[] }
+    }
+
     /// Adds a field after all others.
     pub fn append(&mut self, name: &[u8], value: &[u8]) {
         self.append_written(name, |out| out.extend_from_slice(value));
@@ -260,10 +265,7 @@ impl Fields {
 
     /// Where the first value of a known field stands.
     pub(in crate::http) fn span(&self, known: Known) -> Option<Span> {
-        if !self.may_have(known) {
-            return None;
-        }
-        self.entries.iter().find(|e| e.known == known).map(|e| e.value)
+        self.among(known).iter().find(|e| e.known == known).map(|e| e.value)
     }
 
     /// Bytes a head with these fields takes about when it is written.
@@ -274,11 +276,9 @@ impl Fields {
     /// Replaces every value of a field with one, in the place of the first.
     pub fn set(&mut self, name: &[u8], value: &[u8]) {
         let known = Known::of(name);
-        let first = match self.may_have(known) {
-            true => self.entries.iter().position(|e| e.is(known, name, &self.bytes)),
-            false => None,
+        let Some(first) = self.among(known).iter().position(|e| e.is(known, name, &self.bytes)) else {
+            return self.append(name, value);
         };
-        let Some(first) = first else { return self.append(name, value) };
         let value = self.store(value);
         let entry = &mut self.entries[first];
         (entry.value, entry.is_line) = (value, false);
@@ -292,7 +292,7 @@ impl Fields {
 
     pub fn remove(&mut self, name: &[u8]) {
         let (known, bytes) = (Known::of(name), &self.bytes);
-        if self.kinds & known.bit() != 0 {
+        if self.may_have(known) {
             self.entries.retain(|e| !e.is(known, name, bytes));
         }
     }
@@ -312,18 +312,13 @@ impl Fields {
 
     /// The first value of a field, named in any case.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        let known = Known::of(name);
-        if !self.may_have(known) {
-            return None;
-        }
-        let found = self.entries.iter().find(|entry| entry.is(known, name, &self.bytes));
-        found.map(|entry| entry.value.of(&self.bytes))
+        let (known, bytes) = (Known::of(name), &self.bytes);
+        self.among(known).iter().find(|e| e.is(known, name, bytes)).map(|e| e.value.of(bytes))
     }
 
     pub fn get_all<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         let (known, bytes) = (Known::of(name), &self.bytes);
-        let entries = if self.may_have(known) { &self.entries[..] } else { &[] };
-        entries.iter().filter(move |e| e.is(known, name, bytes)).map(|e| e.value.of(bytes))
+        self.among(known).iter().filter(move |e| e.is(known, name, bytes)).map(|e| e.value.of(bytes))
     }
 
     /// The first value of a known field.
@@ -332,8 +327,7 @@ impl Fields {
     }
 
     pub fn all_known(&self, known: Known) -> impl Iterator<Item = &[u8]> {
-        let entries = if self.may_have(known) { &self.entries[..] } else { &[] };
-        entries.iter().filter(move |e| e.known == known).map(|e| e.value.of(&self.bytes))
+        self.among(known).iter().filter(move |e| e.known == known).map(|e| e.value.of(&self.bytes))
     }
 
     pub fn len(&self) -> usize {

@@ -57,7 +57,7 @@ pub(crate) fn read_request<B>(
     let mut cookies: Vec<u8> = Vec::new();
     for (name, value) in request.headers() {
         let value = value.as_bytes();
-        if value.first().is_some_and(is_blank) || value.last().is_some_and(is_blank) {
+        if value.first().is_some_and(h1::is_blank) || value.last().is_some_and(h1::is_blank) {
             // RFC 9113 section 8.2.1.
             return Err(BadRequest::malformed("white space around a field's value"));
         }
@@ -215,10 +215,6 @@ fn append(fields: &mut HeaderMap, name: &[u8], value: &[u8]) -> IoResult<()> {
     let name = HeaderName::from_bytes(name).map_err(invalid)?;
     fields.append(name, HeaderValue::from_bytes(value).map_err(invalid)?);
     Ok(())
-}
-
-fn is_blank(byte: &u8) -> bool {
-    matches!(byte, b' ' | b'\t')
 }
 
 fn invalid(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {

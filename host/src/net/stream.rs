@@ -90,25 +90,13 @@ impl Stream {
     /// Moves received bytes into a pipe; 0 is the end of the stream. Only for a bare one.
     pub(crate) fn poll_fill(&self, cx: &mut Context<'_>, pipe: &mut Pipe, most: usize) -> Poll<io::Result<usize>> {
         let Self::Tcp(stream) = self else { return Poll::Ready(Err(ErrorKind::Unsupported.into())) };
-        loop {
-            ready!(stream.poll_ready_to_read(cx))?;
-            match stream.attempt(Interest::READABLE, || pipe.fill(stream.as_fd(), most)) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                filled => return Poll::Ready(filled),
-            }
-        }
+        stream.poll_call(cx, Interest::READABLE, || pipe.fill(stream.as_fd(), most))
     }
 
     /// Sends what a pipe holds. Only for a bare one.
     pub(crate) fn poll_drain(&self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
         let Self::Tcp(stream) = self else { return Poll::Ready(Err(ErrorKind::Unsupported.into())) };
-        loop {
-            ready!(stream.poll_ready_to_write(cx))?;
-            match stream.attempt(Interest::WRITABLE, || pipe.drain(stream.as_fd())) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                drained => return Poll::Ready(drained),
-            }
-        }
+        stream.poll_call(cx, Interest::WRITABLE, || pipe.drain(stream.as_fd()))
     }
 
     /// Whether something that was written, or that stands beside what is, waits within the stream for

@@ -372,41 +372,29 @@ mod tests {
 
     #[test]
     fn functions_behind_the_module_keep_their_meaning() {
-        let component = wat::parse_str(
-            r#"(component
-                (core module $m
-                    (memory (export "memory") 1)
-                    (func (export "one") (result i32) i32.const 1)
-                    (func (export "text") (result i32) i32.const 8)
-                    (func (export "done") (param i32))
-                    (data (i32.const 8) "\10\00\00\00\02\00\00\00ab"))
-                (core instance $i (instantiate $m))
-                (func (export "one") (result u32) (canon lift (core func $i "one")))
-                (core module $later)
-                (core instance $j (instantiate $m))
-                (func (export "text") (result string)
-                    (canon lift (core func $i "text") (memory (core memory $i "memory")) (post-return (core func $i "done"))))
-                (func (export "late") (result u32) (canon lift (core func $j "one"))))"#,
-        );
+        let component = |between: &str| {
+            let text = format!(
+                r#"(component
+                    (core module $m
+                        (memory (export "memory") 1)
+                        (func (export "one") (result i32) i32.const 1)
+                        (func (export "text") (result i32) i32.const 8)
+                        (func (export "done") (param i32))
+                        (data (i32.const 8) "\10\00\00\00\02\00\00\00ab"))
+                    (core instance $i (instantiate $m))
+                    (func (export "one") (result u32) (canon lift (core func $i "one")))
+                    {between}
+                    (core instance $j (instantiate $m))
+                    (func (export "text") (result string) (canon lift (core func $i "text")
+                        (memory (core memory $i "memory")) (post-return (core func $i "done"))))
+                    (func (export "late") (result u32) (canon lift (core func $j "one"))))"#
+            );
+            wat::parse_str(text).expect("valid text")
+        };
         // A module that is defined behind a lifted function: left as it is.
-        assert!(imported(&component.expect("valid text")).is_none());
+        assert!(imported(&component("(core module $later)")).is_none());
 
-        let component = wat::parse_str(
-            r#"(component
-                (core module $m
-                    (memory (export "memory") 1)
-                    (func (export "one") (result i32) i32.const 1)
-                    (func (export "text") (result i32) i32.const 8)
-                    (func (export "done") (param i32))
-                    (data (i32.const 8) "\10\00\00\00\02\00\00\00ab"))
-                (core instance $i (instantiate $m))
-                (func (export "one") (result u32) (canon lift (core func $i "one")))
-                (core instance $j (instantiate $m))
-                (func (export "text") (result string)
-                    (canon lift (core func $i "text") (memory (core memory $i "memory")) (post-return (core func $i "done"))))
-                (func (export "late") (result u32) (canon lift (core func $j "one"))))"#,
-        );
-        let quicker = imported(&component.expect("valid text")).expect("functions to import");
+        let quicker = imported(&component("")).expect("functions to import");
 
         wasmparser::Validator::new().validate_all(&quicker).expect("a valid component");
         // An instance that is made behind the module cannot be imported from.

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::http::h1::is_token_byte;
+use crate::http::h1::{is_text_byte, is_token_byte};
 
 /// The longest element that is read, in bytes. Commas in quotes have it read again and again.
 const MAX_ELEMENT: usize = 1024;
@@ -94,8 +94,8 @@ fn value(text: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
     while let Some((at, byte)) = bytes.next() {
         match byte {
             b'"' => return Some((value.into(), &quoted[at + 1..])),
-            b'\\' => value.push(*bytes.next().map(|(_, byte)| byte).filter(|byte| is_text(**byte))?),
-            byte if is_text(*byte) => value.push(*byte),
+            b'\\' => value.push(*bytes.next().map(|(_, byte)| byte).filter(|byte| is_text_byte(**byte))?),
+            byte if is_text_byte(*byte) => value.push(*byte),
             _ => return None,
         }
     }
@@ -138,7 +138,7 @@ pub(super) fn append(list: &mut Vec<u8>, node: Option<IpAddr>, host: Option<&[u8
         None => super::append(list, format_args!("for=unknown")),
     };
     // What no quoted string can hold is no host.
-    if let Some(host) = host.filter(|host| host.iter().all(|byte| is_text(*byte))) {
+    if let Some(host) = host.filter(|host| host.iter().all(|byte| is_text_byte(*byte))) {
         list.extend_from_slice(b";host=");
         if !host.is_empty() && host.iter().all(|byte| is_token_byte(*byte)) {
             list.extend_from_slice(host);
@@ -156,11 +156,6 @@ pub(super) fn append(list: &mut Vec<u8>, node: Option<IpAddr>, host: Option<&[u8
     if let Some(proto) = proto {
         write!(list, ";proto={proto}").expect("a vector takes all that is written");
     }
-}
-
-/// What a quoted string may hold, escaped where need be (RFC 9110 section 5.6.4).
-fn is_text(byte: u8) -> bool {
-    matches!(byte, b'\t' | b' '..=b'~' | 0x80..=0xff)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! A reader that takes any bytes up to the next CRLF and one that takes a bare LF for the end of a line, or a quoted
 //! string for something that may hold a line's end, see different chunks.
 
-use crate::http::h1::section::is_token_byte;
+use crate::http::h1::section::{is_text_byte, is_token_byte};
 
 /// Where in `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` the next byte stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +33,10 @@ impl Extension {
     /// Reads one byte of the line; `None` when it is out of place.
     pub(super) fn step(self, byte: u8) -> Option<Self> {
         use Extension::{Equals, Escaped, Name, NameEnd, Quoted, Start, Unquoted, Value, ValueEnd};
-        let is_text = matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
         Some(match (self, byte) {
             (Quoted, b'"') => Unquoted,
             (Quoted, b'\\') => Escaped,
-            (Quoted | Escaped, _) if is_text => Quoted,
+            (Quoted | Escaped, _) if is_text_byte(byte) => Quoted,
             (Quoted | Escaped, _) => return None,
             (Start, b' ' | b'\t') => Start,
             (Name | NameEnd, b' ' | b'\t') => NameEnd,

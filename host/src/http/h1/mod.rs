@@ -32,7 +32,7 @@ pub use encode::{
 pub use framing::{BodyKind, request_body, response_body};
 pub use parse::{BadRequest, BadResponse, parse_request, parse_response};
 pub(crate) use parse::{MAX_METHOD, check_expectation};
-pub(crate) use section::{is_text_byte, is_token_byte};
+pub(crate) use section::{is_blank, is_text_byte, is_token_byte};
 pub(crate) use target::is_authority;
 
 /// What ends a line.

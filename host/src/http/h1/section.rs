@@ -92,11 +92,10 @@ fn read_field(fields: &mut Fields, bytes: &[u8], start: usize) -> Result<usize, 
 fn find_control(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let is_control = |byte: u8| byte < b' ' || byte == 0x7f;
     let mut at = 0;
     // The compiler makes this a look at all sixteen.
     while let Some(piece) = bytes[at..].first_chunk::<16>()
-        && !piece.iter().fold(false, |found, &byte| found | is_control(byte))
+        && !piece.iter().fold(false, |found, byte| found | byte.is_ascii_control())
     {
         at += 16;
     }
@@ -111,15 +110,16 @@ fn find_control(bytes: &[u8]) -> usize {
             found => return at + (found.trailing_zeros() / 8) as usize,
         }
     }
-    bytes[at..].iter().position(|&byte| is_control(byte)).map_or(bytes.len(), |found| at + found)
+    bytes[at..].iter().position(u8::is_ascii_control).map_or(bytes.len(), |found| at + found)
 }
 
 /// RFC 9110 section 5.5, with the tab.
 pub(crate) fn is_text_byte(byte: u8) -> bool {
-    byte == b'\t' || byte >= b' ' && byte != 0x7f
+    byte == b'\t' || !byte.is_ascii_control()
 }
 
-fn is_blank(byte: &u8) -> bool {
+/// RFC 9110 section 5.6.3.
+pub(crate) fn is_blank(byte: &u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
