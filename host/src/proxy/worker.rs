@@ -31,8 +31,9 @@ use crate::telemetry::metrics::{Metrics, Timeout, WorkerMetrics};
 const TICK: Duration = Duration::from_millis(100);
 /// Tasks that run, while there are some to run, before the sockets are looked at again.
 const TASKS: u32 = 256;
-/// Sockets with news that are taken up at a time. What each needs is still in the cache when its task runs.
-const EVENTS: usize = 64;
+/// Sockets with news that are taken up at a time. With a thousand, what each needs has left the cache when its task runs;
+/// with a few dozen, a burst of clients is taken in faster than it is answered, and each of them takes memory.
+const EVENTS: usize = 256;
 /// How often idle upstream connections are looked through, in ticks.
 const SWEEP: u32 = 10;
 
